@@ -1,0 +1,154 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The options, in one table, and how a configuration file is read. Names are the deployment guide's; all are in group [DEFAULT]."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..soft_import import soft_import
+from ..version import VERSION
+
+if TYPE_CHECKING:
+    from oslo_config import cfg
+else:
+    cfg = soft_import("oslo_config.cfg", "oslo.config")
+
+DEFAULT_CONFIG_FILE = "/etc/brokerless/brokerless.conf"
+PORT_COUNT = 51
+"""How many ports are reserved by default from `rpc_zmq_start_port` on: 9500 to 9550."""
+
+
+class OptionError(ValueError):
+    """A configuration file can't be read or an option in it is not acceptable; the message names the file or the option and the fault."""
+
+
+def options() -> list[cfg.Opt]:
+    """Return the table of options, for `register_opts` and for oslo-config-generator."""
+    return [
+        cfg.StrOpt(
+            "rpc_backend",
+            default="brokerless.rpc.impl_zmq",
+            help="The module that Nova-style services import for RPC.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_bind_address",
+            default="*",
+            help="Where the receiver listens: * for all addresses (IPv4 and IPv6), one IPv4 or IPv6 address, or the name of a network adapter, "
+            "which means all addresses that it has.",
+        ),
+        cfg.PortOpt(
+            "rpc_zmq_start_port",
+            min=1,
+            default=9500,
+            help="The first TCP port of the reserved range. Worker N of the receiver listens on this port + N. All hosts must agree on it.",
+        ),
+        cfg.IntOpt(
+            "rpc_zmq_port_count",
+            min=1,
+            max=65535,
+            default=PORT_COUNT,
+            help="How many ports are reserved from rpc_zmq_start_port on. No port outside the range is ever bound.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_matchmaker",
+            default="localhost",
+            help="The MatchMaker, which decides which hosts a topic means: a short name (localhost, ring, fanout-ring, stub), the class name "
+            "of the deployment guide (MatchMakerRing), or package.module.Class for one of your own.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_matchmaker_ringfile",
+            default="/etc/nova/matchmaker_ring.json",
+            deprecated_opts=[cfg.DeprecatedOpt("matchmaker_ringfile"), cfg.DeprecatedOpt("ringfile", group="matchmaker_ring")],
+            help="The JSON file that lists the hosts of each base topic. It is watched, and read again when it changes.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_broker_ip",
+            default="127.0.0.1",
+            help="The host whose receiver acts as broker, for MatchMakers that need one. 127.0.0.1 means this host's own receiver.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_ipc_dir",
+            default="/var/run/openstack",
+            help="The directory of the UNIX socket between services and their host's receiver. It must exist; mode 0750 keeps strangers out.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_host",
+            default=socket.gethostname(),
+            sample_default="the host's name",
+            help="The name of this host, as other hosts and the ring file call it. It must resolve on every peer.",
+        ),
+        cfg.DictOpt(
+            "rpc_zmq_host_addresses",
+            default={},
+            help="Addresses of hosts that the resolver does not know, as name:address pairs (an IPv6 address in brackets); they go before DNS.",
+        ),
+        cfg.IntOpt(
+            "rpc_zmq_topic_backlog",
+            min=1,
+            default=4096,
+            help="The most messages that may wait for one topic: in a receiver for its consumers, and in a service for their acknowledgement. "
+            "A full backlog pushes back on senders.",
+        ),
+        cfg.IntOpt(
+            "rpc_zmq_max_message_size",
+            min=1024,
+            max=1 << 30,
+            default=16 << 20,
+            help="The largest message in bytes. Larger ones are refused at the sender, and a peer that sends one is disconnected.",
+        ),
+        cfg.IntOpt("rpc_zmq_contexts", min=1, max=64, default=1, help="The number of I/O threads of the ZeroMQ context."),
+        cfg.FloatOpt(
+            "rpc_zmq_heartbeat_interval",
+            min=0.05,
+            default=1.0,
+            help="Seconds between heartbeats, between receivers and between a service and its receiver. One that is silent for three of them is down.",
+        ),
+        cfg.IntOpt("rpc_thread_pool_size", min=1, default=1024, help="The most requests that one service process works on at the same time."),
+        cfg.FloatOpt("rpc_response_timeout", min=0.001, default=60.0, help="Seconds that a call waits for its answer."),
+        cfg.FloatOpt("rpc_cast_timeout", min=0.001, default=30.0, help="Seconds after which a cast that could not be handed over is an error."),
+        cfg.ListOpt(
+            "allowed_rpc_exception_modules",
+            default=["builtins", "nova.exception", "cinder.exception", "brokerless.rpc.errors"],
+            help="Modules whose exceptions are raised at the caller by their own class. All others arrive as RemoteError.",
+        ),
+        cfg.FloatOpt("matchmaker_heartbeat_freq", min=0.05, default=300.0, help="Seconds between a consumer's registrations at a dynamic MatchMaker."),
+        cfg.FloatOpt("matchmaker_heartbeat_ttl", min=0.1, default=600.0, help="Seconds after which a registration that was not renewed is dead."),
+    ]
+
+
+def register_options(conf: cfg.ConfigOpts) -> None:
+    """Register the table on `conf`. Registering it twice does no harm."""
+    conf.register_opts(options())
+
+
+def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()) -> cfg.ConfigOpts:
+    """Read the configuration files, later ones over earlier ones, and return the options.
+
+    With no files the default one, /etc/brokerless/brokerless.conf, is read if it exists. Raises `OptionError`, naming the file or the
+    option and the fault; every option's value is checked, used or not.
+    """
+    conf = cfg.ConfigOpts()
+    table = options()
+    conf.register_opts(table)
+    files = list(config_files) or ([DEFAULT_CONFIG_FILE] if Path(DEFAULT_CONFIG_FILE).exists() else [])
+    try:
+        conf(args=list(overrides), project="brokerless", version=VERSION, default_config_files=files, default_config_dirs=[])
+    except cfg.ConfigFilesNotFoundError as error:
+        raise OptionError(f"configuration file not found: {', '.join(error.config_files)}") from error
+    except cfg.ConfigFilesPermissionDeniedError as error:
+        raise OptionError(f"configuration file can't be read, permission denied: {', '.join(error.config_files)}") from error
+    except cfg.ConfigFileParseError as error:
+        raise OptionError(f"configuration file {error.config_file}: {error.msg}") from error
+    for option in table:
+        try:
+            getattr(conf, option.dest)
+        except cfg.ConfigFileValueError as error:
+            raise OptionError(f"option {option.name} in {', '.join(files) or 'the environment'}: {error}") from error
+    last_port = conf.rpc_zmq_start_port + conf.rpc_zmq_port_count - 1
+    if last_port > 65535:
+        raise OptionError(f"rpc_zmq_start_port {conf.rpc_zmq_start_port} with rpc_zmq_port_count {conf.rpc_zmq_port_count} ends at {last_port}, past 65535")
+    return conf
