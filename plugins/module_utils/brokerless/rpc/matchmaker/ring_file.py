@@ -139,23 +139,25 @@ def read_ring(path: str) -> Ring:
     """Return the ring of the file at `path`. Raises `RingError` if the file can't be read or is not a ring; never waits for a FIFO or device."""
     where = _where(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise RingError(f"{where}: is not a regular file")
+            _check_size(status.st_size, where)
+            content = file.read(MAX_RING_BYTES + 1)
+    except IsADirectoryError as error:
+        raise RingError(f"{where}: is a directory, not a file") from error
     except OSError as error:
         raise RingError(f"{where}: {_unreadable(error)}") from error
+    except RingError:
+        raise
     except ValueError as error:
         raise RingError(f"{where}: the path can't be the name of a file: {error}") from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise RingError(f"{where}: is a directory, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise RingError(f"{where}: is not a regular file")
-        _check_size(status.st_size, where)
-        try:
-            content = file.read(MAX_RING_BYTES + 1)
-        except OSError as error:
-            raise RingError(f"{where}: {_unreadable(error)}") from error
     return parse_ring(content, path)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_key(key: object, where: str) -> str:
