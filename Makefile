@@ -1,0 +1,84 @@
+# The developer's whole interface. Everything these verbs make lies in ignored folders of the checkout; `make clean` takes it away.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+RUNTIME_SOURCES := $(shell find plugins/module_utils/brokerless -name '*.py' 2>/dev/null)
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
+
+# Programs of the virtual environment go first, and no tool writes into a home directory.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export ANSIBLE_REMOTE_TMP := $(CURDIR)/.ansible/remote_tmp
+# An activated environment, or a user's own packages, must not leak into ours.
+unexport PYTHONHOME
+unexport PYTHONPATH
+export PYTHONNOUSERSITE := 1
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+.PHONY: deps
+deps: .venv/.complete .cache/wheelhouse/.complete ## make .venv, the wheelhouse and the links that Ansible needs, with pinned versions
+	@.venv/bin/python tools/link_collection.py
+
+.venv/.libraries: requirements/runtime.txt requirements/tools.txt tools/find_python.sh
+	@python=$$(sh tools/find_python.sh "$(PYTHON)") && echo "deps: .venv with $$python" && "$$python" -m venv .venv
+	@echo "deps: pinned libraries and tools (a minute or two the first time)"
+	@$(PIP) install -r requirements/runtime.txt -r requirements/tools.txt
+	@touch $@
+
+.venv/.complete: .venv/.libraries pyproject.toml plugins/module_utils/brokerless/version.py
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
+	@touch $@
+
+.cache/wheelhouse/.libraries: .venv/.libraries
+	@echo "deps: wheelhouse of the runtime's libraries"
+	@rm -rf .cache/wheelhouse && mkdir -p .cache/wheelhouse
+	@$(PIP) wheel --no-deps --wheel-dir .cache/wheelhouse -r requirements/runtime.txt
+	@touch $@
+
+.cache/wheelhouse/.complete: .cache/wheelhouse/.libraries pyproject.toml README.md LICENSE $(RUNTIME_SOURCES)
+	@echo "deps: wheel of the runtime"
+	@rm -f .cache/wheelhouse/brokerless_openstack-*.whl
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir .cache/wheelhouse .
+	@touch $@
+
+.PHONY: demo
+demo: deps ## three hosts on this machine: deploy them, call between them, kill one (KEEP=1 leaves them up)
+	@.venv/bin/python demo/run.py
+
+.PHONY: test
+test: deps ## everything below; the one command that decides
+	@.venv/bin/python tools/test_run.py
+
+.PHONY: lint types unit functional sanity docs packaging
+lint: deps ## ruff, ansible-lint (production), yamllint, shellcheck, changelog
+	@.venv/bin/python tools/test_run.py lint
+types: deps ## mypy, strict
+	@.venv/bin/python tools/test_run.py types
+unit: deps ## tests of single files (tests/unit)
+	@.venv/bin/python tools/test_run.py unit
+functional: deps ## tests with real receivers, processes and playbooks (tests/functional)
+	@.venv/bin/python tools/test_run.py functional
+sanity: deps ## ansible-test sanity over a real copy of the tree
+	@.venv/bin/python tools/test_run.py sanity
+docs: deps ## check the documentation and build it into docs/_build
+	@.venv/bin/python tools/test_run.py docs
+packaging: deps ## build the wheel and the tarball, install and use them (tests/packaging)
+	@.venv/bin/python tools/test_run.py packaging
+
+.PHONY: lock
+lock: deps ## resolve requirements/*.in anew into the pinned requirements/*.txt
+	@.venv/bin/python tools/lock_requirements.py
+
+.PHONY: clean
+clean: ## take away everything these verbs made
+	rm -rf .venv .cache .ansible .demo collections dist docs/_build tests/output .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
