@@ -74,9 +74,9 @@ class RpcDispatcher:
         check_public_name(method)
         compatible = False
         for callback in self.callbacks:
-            if getattr(callback, "RPC_API_NAMESPACE", None) != namespace:
+            if _declared(callback, "RPC_API_NAMESPACE") != namespace:
                 continue
-            if not version_is_compatible(getattr(callback, "RPC_API_VERSION", DEFAULT_VERSION), version):
+            if not version_is_compatible(_declared(callback, "RPC_API_VERSION") or DEFAULT_VERSION, version):
                 continue
             compatible = True
             function = public_method(callback, method)
@@ -85,6 +85,12 @@ class RpcDispatcher:
         if compatible:
             raise NoSuchMethod(f"No such RPC function {method!r}")
         raise UnsupportedRpcVersion(version, namespace)
+
+
+def _declared(callback: object, name: str) -> str | None:
+    """Return the text of an object's attribute, None if it has none; an object that makes methods on demand would answer with one of those."""
+    value = getattr(callback, name, None)
+    return value if isinstance(value, str) else None
 
 
 def dispatch(proxy: object, ctxt: Any, namespace: str | None, version: str, method: str, args: Mapping[str, Any]) -> Any:
