@@ -12,7 +12,8 @@ version_added: "0.1.0"
 author:
   - Contributors to brokerless.openstack (@brokerless)
 description:
-  - Writes the JSON file that tells the MatchMakers C(ring) and C(fanout-ring) which hosts serve which base topic, as in
+  - >-
+    Writes the JSON file that tells the MatchMakers C(ring) and C(fanout-ring) which hosts serve which base topic, as in
     C({"scheduler": ["o1p409", "o2p409"]}).
   - The hosts of a topic come from groups of the inventory, from a list, or both. They stand in the order of the inventory, which is the
     order of the round robin. A host that is in two groups of one topic is written once.
@@ -38,7 +39,8 @@ options:
     default: {}
   flag_groups:
     description:
-      - Groups of the inventory by the name of a topic flag of Nova, as in V({compute_topic: [compute]}). The B(value) of the flag
+      - >-
+        Groups of the inventory by the name of a topic flag of Nova, as in V({compute_topic: [compute]}). The B(value) of the flag
         becomes the topic; see O(topic_flags).
     type: dict
     default: {}
