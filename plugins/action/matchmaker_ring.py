@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
                 names=arguments.pop("names", None) or "short",
                 variable=arguments.pop("name_variable", None) or NAME_VARIABLE,
                 hostvars=task_vars["hostvars"],
-                evaluation_errors=(AnsibleError,),
+                evaluation_error=AnsibleError,
             )
             ring = ring_from_inventory(members, task_vars["groups"], naming)
         except InventoryError as error:

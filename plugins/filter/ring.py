@@ -32,7 +32,7 @@ def ring(
     if names == "variable" and hostvars is None:
         raise AnsibleFilterError("brokerless.openstack.ring: names='variable' needs hostvars=hostvars")
     try:
-        naming = Naming(names=names, variable=name_variable, hostvars=hostvars or {}, evaluation_errors=(AnsibleError,))
+        naming = Naming(names=names, variable=name_variable, hostvars=hostvars or {}, evaluation_error=AnsibleError)
         result = ring_from_inventory(joined(members_of_topics(topics), {}), groups, naming)
     except InventoryError as error:
         raise AnsibleFilterError(f"brokerless.openstack.ring: {error}") from error

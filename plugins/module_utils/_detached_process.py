@@ -198,6 +198,12 @@ def stays_alive(process: subprocess.Popen[bytes], seconds: float) -> bool:
     return False
 
 
+def exit_of(process: subprocess.Popen[bytes]) -> str:
+    """Return how a process ended."""
+    code = process.returncode
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
 def end(identity: Identity, timeout: float, force: bool) -> bool:
     """End a process: SIGTERM, and if it still runs after `timeout` seconds, with `force`, SIGKILL to it and its process group.
 

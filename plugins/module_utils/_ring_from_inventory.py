@@ -53,13 +53,13 @@ class Naming:
 
     `names` is one of `NAMES`. `variable` is the host variable for `variable`; with the other two a host that has it must be called the
     same in it, as its receiver answers to that name alone. `hostvars` maps an inventory host to its variables; to look one up may evaluate
-    a template, which raises one of `evaluation_errors` if that fails.
+    a template, which raises `evaluation_error` if that fails.
     """
 
     names: str = "short"
     variable: str = NAME_VARIABLE
     hostvars: Mapping[str, Mapping[str, t.Any]] = field(default_factory=dict)
-    evaluation_errors: tuple[type[Exception], ...] = ()
+    evaluation_error: type[Exception] = InventoryError
 
     def __post_init__(self) -> None:
         if self.names not in NAMES:
@@ -86,11 +86,7 @@ class Naming:
         return host.partition(".")[0] if self.names == "short" and not _is_address(host) else host
 
     def _variable_of(self, host: str) -> str | None:
-        try:
-            value = self._look_up(host, self.variable)
-        except self.evaluation_errors as error:
-            reason = " ".join(str(error).split())
-            raise InventoryError(f"host {host!r}: its variable {self.variable!r} can't be evaluated: {reason}") from error
+        value = self._look_up(host, self.variable)
         if value is None:
             return None
         try:
@@ -101,7 +97,11 @@ class Naming:
     def _look_up(self, host: str, variable: str) -> t.Any:
         if host not in self.hostvars:
             return None
-        return self.hostvars[host].get(variable)
+        try:
+            return self.hostvars[host].get(variable)
+        except self.evaluation_error as error:
+            reason = " ".join(str(error).split())
+            raise InventoryError(f"host {host!r}: its variable {variable!r} can't be evaluated: {reason}") from error
 
     def _short_name_of(self, host: str) -> str:
         if _is_address(host):

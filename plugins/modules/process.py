@@ -170,7 +170,6 @@ log:
 """
 
 import signal
-import subprocess
 import typing as t
 from pathlib import Path
 
@@ -184,6 +183,7 @@ from ansible_collections.brokerless.openstack.plugins.module_utils._detached_pro
     before_start,
     end,
     exclusive,
+    exit_of,
     log_tail,
     running_process,
     send,
@@ -317,12 +317,6 @@ class ProcessModule:
         log = log_tail(self.log_file, offset, LOG_LINES)
         said = f"its last lines in {self.log_file}: {' | '.join(log[-LOG_LINES_IN_MESSAGE:])}" if log else f"it wrote nothing to {self.log_file}"
         return NotStarted(f"{what}; {said}", log)
-
-
-def exit_of(process: subprocess.Popen[bytes]) -> str:
-    """Return how a process ended."""
-    code = process.returncode
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 def main() -> None:

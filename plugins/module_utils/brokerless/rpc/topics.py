@@ -115,11 +115,13 @@ def parse_topic(text: object) -> Address:
     """
     if not isinstance(text, str):
         raise TopicError(f"topic must be a string, not {type(text).__name__}")
+    if ".." in text:
+        raise TopicError(f"topic {text[:MAX_NAME_LENGTH]!r} contains '..'")
     name = text.removesuffix(".None").removesuffix(".")
     fanout = name.startswith(FANOUT_PREFIX)
     if fanout:
         name = name.removeprefix(FANOUT_PREFIX)
-    if len(name) > MAX_NAME_LENGTH or ".." in name:
+    if len(name) > MAX_NAME_LENGTH:
         check_topic(name)
     topic, _dot, server = name.partition(".")
     return Address(topic, server=server, fanout=fanout).checked()
