@@ -187,14 +187,21 @@ class _Receiver:
 
 def _status(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
-        return receiver.connection.inspect("status")
+        return _inspect(receiver.connection, "status")
+
+
+def _inspect(connection: Connection, question: str, argument: str = "") -> dict[str, Any]:
+    answer: dict[str, Any] = connection.inspect(question, argument)
+    if "error" in answer:
+        raise CommandFailed(str(answer["error"]))
+    return answer
 
 
 def _ping(options: argparse.Namespace) -> Mapping[str, Any]:
     address = parse_topic(options.topic)
     with _Receiver(options) as receiver:
         # Asked first also so that connecting to the receiver is no part of the first round trip.
-        route = receiver.connection.inspect("route", options.topic)
+        route = _inspect(receiver.connection, "route", options.topic)
         if not address.fanout:
             return {"topic": options.topic, "answers": [_ping_once(receiver.conf, str(address), options.timeout)], "silent": []}
         hosts = [host["host"] for host in route["hosts"]]
@@ -271,8 +278,8 @@ def _ring_check(options: argparse.Namespace) -> Mapping[str, Any]:
 def _ring_show(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
         if options.topic is not None:
-            return receiver.connection.inspect("route", options.topic)
-        status = receiver.connection.inspect("status")
+            return _inspect(receiver.connection, "route", options.topic)
+        status = _inspect(receiver.connection, "status")
     matchmaker = status["matchmaker"]
     if not matchmaker["source"]:
         raise CommandFailed(f"the receiver of {status['host']} uses MatchMaker {matchmaker['name']}, which has no ring file; give a TOPIC")

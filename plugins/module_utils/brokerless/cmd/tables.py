@@ -23,17 +23,8 @@ Shown = list["table.Table | text.Text"]
 WIDEST = 1000
 """Characters of a line where the output is no terminal: there a table is as wide as its content, so that no name is broken in two."""
 
-_STYLES = {
-    "alive": "green",
-    "up": "green",
-    "connected": "green",
-    "this host": "green",
-    "down": "red",
-    "dead": "red",
-    "unknown": "yellow",
-    "suspect": "yellow",
-    "connecting": "yellow",
-}
+_STYLES = {"up": "green", "this host": "green", "connecting": "yellow", "greeting": "yellow", "unknown": "yellow"}
+"""Colours of states; any other state is an obstacle."""
 
 
 def show(shown: Iterable[table.Table | text.Text], file: TextIO) -> None:
@@ -75,7 +66,7 @@ def _line(content: str, style: str = "") -> text.Text:
 
 
 def _state(state: object) -> text.Text:
-    return text.Text(printable(state), style=_STYLES.get(str(state), ""))
+    return text.Text(printable(state), style=_STYLES.get(str(state), "red"))
 
 
 def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = (), nothing: str = "") -> Shown:
@@ -149,7 +140,7 @@ def ring_show(data: Mapping[str, Any]) -> Shown:
 def route(data: Mapping[str, Any]) -> Shown:
     """Show where a message for a topic would go now."""
     rows = ((host["host"], _state(host["state"]), "next" if host["next"] else "") for host in data["hosts"])
-    title = f"Topic {data['topic']}, {data['kind']} (MatchMaker {data['matchmaker']})"
+    title = f"Topic {data['topic']}, {data['kind']} ({data['matchmaker']})"
     shown = _table(title, ["Host", "State", "Goes to"], rows, nothing=f"Topic {data['topic']}: no host.")
     if data["via"]:
         shown.append(_line(f"Goes through the receiver of {data['via']}."))

@@ -18,7 +18,7 @@ STATUS: dict[str, Any] = {
     "ports": [9500],
     "peers": [
         {"host": "compute1", "state": "up", "address": "tcp://127.0.1.2:9500", "seconds_in_state": 7200.0, "outstanding": 3, "round_trip_ms": 0.25},
-        {"host": "compute2", "state": "down", "address": "", "seconds_in_state": 4.0, "outstanding": 0, "round_trip_ms": None},
+        {"host": "compute2", "state": "down (no answer)", "address": "", "seconds_in_state": 4.0, "outstanding": 0, "round_trip_ms": None},
     ],
     "consumers": [{"address": "compute.control1", "pid": 77, "name": "nova-compute", "credit": 64, "in_hand": 2}],
     "queues": [{"address": "compute.compute2", "waiting": 12, "held_reason": "compute2 is down"}],
@@ -44,7 +44,7 @@ def test_status_shows_all_that_a_receiver_tells() -> None:
     assert "Receiver of control1: version 0.1.0, pid 4321, up 3 min 20 s" in output
     assert "MatchMaker fanout-ring (/etc/nova/ring.json); listens on 9500" in output
     assert row(output, "compute1") == ["compute1", "up", "tcp://127.0.1.2:9500", "2 h 0 min", "3", "0.2"]
-    assert row(output, "compute2") == ["compute2", "down", "", "4.0 s", "0", "-"]
+    assert row(output, "compute2") == ["compute2", "down (no answer)", "", "4.0 s", "0", "-"]
     assert row(output, "compute.control1") == ["compute.control1", "nova-compute", "77", "64", "2"]
     assert row(output, "compute.compute2") == ["compute.compute2", "12", "compute2 is down"]
     assert row(output, "delivered") == ["delivered", "1000"]
@@ -94,9 +94,9 @@ def test_ring_show_shows_states_and_what_is_wrong() -> None:
 
 def test_route_shows_where_a_message_goes() -> None:
     hosts = [{"host": "c1", "state": "up", "next": False}, {"host": "c2", "state": "up", "next": True}]
-    data = {"topic": "compute", "matchmaker": "ring", "kind": "bare", "hosts": hosts, "via": "broker1", "problem": None}
+    data = {"topic": "compute", "matchmaker": "MatchMaker ring (/r.json)", "kind": "bare", "hosts": hosts, "via": "broker1", "problem": None}
     output = shown(tables.route(data))
-    assert "Topic compute, bare (MatchMaker ring)" in output
+    assert "Topic compute, bare (MatchMaker ring (/r.json))" in output
     assert row(output, "c1") == ["c1", "up", ""]
     assert row(output, "c2") == ["c2", "up", "next"]
     assert "Goes through the receiver of broker1." in output
