@@ -56,23 +56,23 @@ demo: deps ## three hosts on this machine: deploy them, call between them, kill 
 
 .PHONY: test
 test: deps ## everything below; the one command that decides
-	@.venv/bin/python tools/test_run.py
+	@.venv/bin/python tools/run_checks.py
 
 .PHONY: lint types unit functional sanity docs packaging
 lint: deps ## ruff, ansible-lint (production), yamllint, shellcheck, changelog
-	@.venv/bin/python tools/test_run.py lint
+	@.venv/bin/python tools/run_checks.py lint
 types: deps ## mypy, strict
-	@.venv/bin/python tools/test_run.py types
+	@.venv/bin/python tools/run_checks.py types
 unit: deps ## tests of single files (tests/unit)
-	@.venv/bin/python tools/test_run.py unit
+	@.venv/bin/python tools/run_checks.py unit
 functional: deps ## tests with real receivers, processes and playbooks (tests/functional)
-	@.venv/bin/python tools/test_run.py functional
+	@.venv/bin/python tools/run_checks.py functional
 sanity: deps ## ansible-test sanity over a real copy of the tree
-	@.venv/bin/python tools/test_run.py sanity
+	@.venv/bin/python tools/run_checks.py sanity
 docs: deps ## check the documentation and build it into docs/_build
-	@.venv/bin/python tools/test_run.py docs
+	@.venv/bin/python tools/run_checks.py docs
 packaging: deps ## build the wheel and the tarball, install and use them (tests/packaging)
-	@.venv/bin/python tools/test_run.py packaging
+	@.venv/bin/python tools/run_checks.py packaging
 
 .PHONY: lock
 lock: deps ## resolve requirements/*.in anew into the pinned requirements/*.txt
