@@ -1,0 +1,62 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""`brokerless-receiver`, the daemon of each host; installed as `nova-rpc-zmq-receiver` too."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from ..rpc.ipc import IpcError, checked_ipc_directory, ipc_endpoint
+from ..rpc.options import DEFAULT_CONFIG_FILE, OptionError, load_options
+from ..rpc.receiver.bind_addresses import BindError, adapters_of_this_host, bind_endpoints
+from ..rpc.receiver.daemon import ReceiverDaemon, make_matchmaker
+from ..rpc.receiver.systemd_notify import SystemdNotifier
+from ..soft_import import MissingDependency
+from ..version import VERSION
+
+LOG_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brokerless-receiver",
+        description="The receiver of a host: takes RPC messages from its services to other hosts' receivers and the other way round.",
+    )
+    parser.add_argument(
+        "--config-file", action="append", default=[], metavar="FILE", help=f"options in [DEFAULT], may be repeated; default {DEFAULT_CONFIG_FILE}"
+    )
+    parser.add_argument("--log-file", metavar="FILE", help="append the log to FILE instead of writing it to standard error")
+    parser.add_argument("--debug", action="store_true", help="log more")
+    parser.add_argument("--check", action="store_true", help="check the options and the ring, say what they are, and leave")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the receiver. Returns the exit code: 0 after SIGTERM, 1 when it can't work, with one line that says why."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        logging.basicConfig(
+            filename=parsed.log_file, level=logging.DEBUG if parsed.debug else logging.INFO, format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"
+        )
+        conf = load_options(parsed.config_file)
+        matchmaker = make_matchmaker(conf)
+        if parsed.check:
+            places = bind_endpoints(conf.rpc_zmq_bind_address, conf.rpc_zmq_start_port, adapters_of_this_host())
+            ipc_endpoint(checked_ipc_directory(conf.rpc_zmq_ipc_dir))
+            sys.stdout.write(f"host {conf.rpc_zmq_host} listens on {', '.join(places)}; {matchmaker} with {len(matchmaker.hosts())} hosts\n")
+            return 0
+        daemon = ReceiverDaemon(conf, matchmaker, SystemdNotifier())
+    except (OptionError, BindError, IpcError, MissingDependency, ValueError, OSError) as error:
+        sys.stderr.write(f"brokerless-receiver: {error}\n")
+        return 1
+    logging.getLogger("brokerless.receiver").info("host %s, %s, %d hosts; ready", conf.rpc_zmq_host, matchmaker, len(matchmaker.hosts()))
+    daemon.run()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,546 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The connection of a process to its host's receiver: one socket, owned by one thread, around the session that decides.
+
+Callers' threads leave commands in a queue and wake the I/O thread; consumers' handlers run in a bounded pool. Nothing here survives a fork by
+accident: a child makes a connection of its own when it first needs one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...soft_import import soft_import
+from ..envelope import Envelope, Pattern
+from ..ipc import ipc_endpoint, socket_path
+from ..protocol import Parcel, ProtocolError, decode, encode, new_incarnation
+from ..topics import Address
+from .backlog import Backlog
+from .effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Reported, Say, Settled, Transmit
+from .session import Identity, Session
+
+if TYPE_CHECKING:
+    import zmq
+    from oslo_config import cfg
+    from zmq.utils import monitor
+else:
+    zmq = soft_import("zmq", "pyzmq")
+    monitor = soft_import("zmq.utils.monitor", "pyzmq")
+
+LOG = logging.getLogger("brokerless.driver")
+READ_BATCH = 200
+RECONNECT_MS = 100
+SPARE_CREDIT = 16
+"""Messages that may wait in the process beyond those being worked on, so that the pool never runs dry between two messages."""
+SUBSCRIBE_SECONDS = 5.0
+EXIT_SECONDS = 5.0
+"""How long a process that ends waits for its casts to be handed over."""
+
+
+class NotAnswered(Exception):
+    """No answer came in time. `reason` says what is known of why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason or "no answer, and nothing is known of why")
+        self.reason = reason
+
+
+class NotAccepted(Exception):
+    """A message was not taken for sending. `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Incoming:
+    """A message that was handed to a consumer."""
+
+    def __init__(self, connection: Connection, parcel: Parcel, deadline: float) -> None:
+        self._connection = connection
+        self._envelope: Envelope | None = parcel.envelope
+        self._deadline = deadline
+        self.address = parcel.envelope.address
+        self.body = parcel.body
+        self.wants_reply = parcel.envelope.pattern is Pattern.CALL
+
+    def expires_in(self) -> float:
+        """Return the seconds that are left of its time."""
+        return self._deadline - time.monotonic()
+
+    def reply(self, body: bytes) -> None:
+        """Answer a call, once; whoever sent no call gets nothing."""
+        envelope, self._envelope = self._envelope, None
+        if envelope is not None and self.wants_reply:
+            self._connection.send_reply(envelope, body, self._deadline)
+
+
+Handler: TypeAlias = Callable[[Incoming], None]
+
+
+class Subscription:
+    """What one handler consumes, until it is closed."""
+
+    def __init__(self, connection: Connection, addresses: tuple[Address, ...], handler: Handler) -> None:
+        self._connection = connection
+        self.addresses = addresses
+        self.handler = handler
+
+    def close(self) -> None:
+        """Consume nothing more. Messages that were handed over already are still worked on."""
+        self._connection.unsubscribe(self)
+
+
+class _Waiter:
+    """A call, a question or a subscription that a thread waits for."""
+
+    def __init__(self) -> None:
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.number = 0
+        self.note = ""
+        self.abandoned = False
+
+
+_Command: TypeAlias = Callable[[float], None]
+
+
+class Connection:
+    """A process's connection to the receiver of its host. All methods may be called from any thread."""
+
+    def __init__(self, ipc_dir: str, host: str, *, pool_size: int = 1024, backlog: int = 4096, max_message: int = 16 << 20, heartbeat: float = 1.0) -> None:
+        """Connect to the receiver in `ipc_dir` on this `host`; it need not be there yet.
+
+        At most `pool_size` messages are worked on at the same time, `backlog` messages for one address may be under way, and none may be larger
+        than `max_message` bytes. `heartbeat` is in seconds. Raises `IpcError` if the socket's path is too long.
+        """
+        self.host = host
+        self._endpoint = ipc_endpoint(ipc_dir)
+        self._socket_path = socket_path(ipc_dir)
+        self._max_message = max_message
+        self._backlog = Backlog(backlog)
+        self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="rpc-worker")
+        self._commands: deque[_Command] = deque()
+        self._worked_off: deque[None] = deque()
+        self._running = 0
+        self._window = pool_size + SPARE_CREDIT
+        self._woken = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._subscriptions: list[Subscription] = []
+        self._handlers: dict[Address, deque[Handler]] = {}
+        self._tokens = itertools.count(1)
+        self._waiting_calls: dict[int, _Waiter] = {}
+        self._waiting_reports: dict[int, _Waiter] = {}
+        self._waiting_consumption: dict[int, _Waiter] = {}
+        self._addresses_of: dict[int, Address] = {}
+        name = Path(sys.argv[0] or "python").name
+        identity = Identity(host, new_incarnation(os.urandom(8)), name, os.getpid(), self._window, heartbeat)
+        self._session = Session(identity, time.monotonic())
+        self._closed = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="rpc-io", daemon=True)
+        self._thread.start()
+
+    # --- for callers ---------------------------------------------------------------------------------------------------------------------------
+
+    def call(self, address: Address, body: bytes, timeout: float) -> bytes:
+        """Send a call and return the body of its answer. `timeout` is in seconds.
+
+        Raises `NotAnswered` when no answer came in time, with what is known of why, and `NotAccepted` for a message that is too large.
+        """
+        self._check(body)
+        deadline = time.monotonic() + timeout
+        waiter = _Waiter()
+
+        def send(now: float) -> None:
+            waiter.number = self._session.submit(address, body, Pattern.CALL, deadline, now)
+            self._waiting_calls[waiter.number] = waiter
+
+        self._command(send)
+        try:
+            answer: bytes = waiter.answers.get(timeout=timeout)
+        except queue.Empty:
+            raise NotAnswered(self._give_up_call(waiter)) from None
+        return answer
+
+    def _give_up_call(self, waiter: _Waiter) -> str:
+        reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+        def give_up(now: float) -> None:
+            self._waiting_calls.pop(waiter.number, None)
+            reasons.put(self._session.why_late(now, waiter.note))
+            self._session.abandon(waiter.number)
+
+        self._command(give_up)
+        try:
+            reason = reasons.get(timeout=1.0)
+        except queue.Empty:
+            reason = "the I/O thread of this process does not respond"
+        return self._diagnose() if not self._session.ready else reason
+
+    def cast(self, address: Address, body: bytes, ttl: float, notification: bool = False) -> None:
+        """Send a message that has no answer, and return as soon as this process has taken it over; `ttl` is in seconds.
+
+        From then on it is handed over within `ttl`, or a log line says that it was not. Raises `NotAccepted` when the message is too large, or when
+        too many messages for `address` are under way for all that time.
+        """
+        self._check(body)
+        deadline = time.monotonic() + ttl
+        if not self._backlog.enter(address, deadline):
+            raise NotAccepted(f"the backlog of {address} was full for {ttl:g} s: messages for it are not handed over fast enough")
+        pattern = Pattern.NOTIFICATION if notification else Pattern.CAST
+        self._command(lambda now: self._submit_counted(address, body, pattern, deadline, now))
+
+    def send_reply(self, call: Envelope, body: bytes, deadline: float) -> None:
+        """Answer `call`. The answer is worth nothing after `deadline`."""
+        address = Address("zmq_replies", server=call.id.origin)
+        self._check(body)
+        self._backlog.enter(address, deadline)
+        self._command(lambda now: self._submit_counted(address, body, Pattern.REPLY, deadline, now, call))
+
+    def _submit_counted(self, address: Address, body: bytes, pattern: Pattern, deadline: float, now: float, answers: Envelope | None = None) -> None:
+        self._addresses_of[self._session.submit(address, body, pattern, deadline, now, answers)] = address
+
+    def subscribe(self, addresses: Iterable[Address], handler: Handler) -> Subscription:
+        """Let `handler` consume `addresses`, in threads of the pool, until the subscription is closed.
+
+        Returns when the receiver knows. If it can't be reached, that is logged, and it is told as soon as it is there.
+        """
+        subscription = Subscription(self, tuple(addresses), handler)
+
+        def add(_now: float) -> None:
+            self._subscriptions.append(subscription)
+            for address in subscription.addresses:
+                self._handlers.setdefault(address, deque()).append(handler)
+
+        if not self._change_consumption(add):
+            LOG.warning("%s: consumers of this process wait for it", self._diagnose())
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Let the subscription's handler consume nothing more."""
+
+        def announce(_now: float) -> None:
+            self._subscriptions.remove(subscription)
+
+        def remove(_now: float) -> None:
+            for address in subscription.addresses:
+                handlers = self._handlers[address]
+                handlers.remove(subscription.handler)
+                if not handlers:
+                    del self._handlers[address]
+
+        with self._lock:
+            if subscription not in self._subscriptions or self._closed:
+                return
+        self._change_consumption(announce)
+        self._command(remove)
+
+    def _change_consumption(self, change: _Command) -> bool:
+        """Change what is consumed; return whether the receiver knows."""
+        waiter = _Waiter()
+
+        def consume(now: float) -> None:
+            change(now)
+            addresses = dict.fromkeys(address for subscription in self._subscriptions for address in subscription.addresses)
+            self._waiting_consumption[self._session.consume(addresses)] = waiter
+
+        self._command(consume)
+        try:
+            waiter.answers.get(timeout=SUBSCRIBE_SECONDS if self._socket_path.exists() else 0.5)
+        except queue.Empty:
+            return False
+        return True
+
+    def inspect(self, question: str, argument: str = "", timeout: float = 5.0) -> dict[str, Any]:
+        """Ask the receiver about itself: `status`, or `route` with a topic as `argument`. Raises `NotAnswered`."""
+        waiter = _Waiter()
+        token = next(self._tokens)
+
+        def ask(_now: float) -> None:
+            self._waiting_reports[token] = waiter
+            self._session.ask(token, question, argument)
+
+        def ask_no_more(_now: float) -> None:
+            self._waiting_reports.pop(token, None)
+            self._session.ask_no_more(token)
+
+        self._command(ask)
+        try:
+            answer: dict[str, Any] = json.loads(waiter.answers.get(timeout=timeout))
+        except queue.Empty:
+            self._command(ask_no_more)
+            raise NotAnswered(self._diagnose()) from None
+        return answer
+
+    def settle(self, timeout: float) -> int:
+        """Wait until all casts and replies have come to their end, for `timeout` seconds at most; return how many have not."""
+        return self._backlog.wait_until_empty(time.monotonic() + timeout)
+
+    def close(self, timeout: float = EXIT_SECONDS) -> None:
+        """Consume nothing more, wait up to `timeout` seconds for what is under way, and disconnect."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        deadline = time.monotonic() + timeout
+        if self._subscriptions:
+            self._change_consumption(lambda _now: self._subscriptions.clear())
+        self._pool.shutdown(wait=False)
+        left = self._backlog.wait_until_empty(deadline)
+        if left:
+            LOG.error("%d messages were not handed over within the %g s that this process waited at its end: %s", left, timeout, self._diagnose())
+        self._command(self._say_farewell)
+        self._thread.join(max(1.0, deadline - time.monotonic()))
+
+    def _check(self, body: bytes) -> None:
+        if self._closed:
+            raise NotAccepted("the connection to the receiver is closed")
+        if len(body) > self._max_message:
+            raise NotAccepted(f"a message of {len(body)} bytes is larger than rpc_zmq_max_message_size, {self._max_message}")
+
+    def _diagnose(self) -> str:
+        """Return what is wrong with the receiver, as far as this process can see."""
+        path = self._socket_path
+        try:
+            path.stat()
+        except FileNotFoundError:
+            return f"there is no receiver at {path}: is brokerless-receiver running?"
+        except PermissionError:
+            return f"no permission to enter {path.parent}: this user is not in the group that owns it"
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"no permission for {path}: this user is not in the group that owns it"
+        return f"the receiver at {path} does not answer: {self._session.why_late(time.monotonic(), 'it may be stopped or overloaded')}"
+
+    def _command(self, command: _Command) -> None:
+        self._commands.append(command)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_write, b"\0")
+
+    # --- the I/O thread --------------------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            with contextlib.closing(_ReceiverSocket(self._endpoint, self._wake_read, self._max_message)) as receiver:
+                while self._thread_goes_on:
+                    self._turn(receiver)
+        except Exception:
+            LOG.exception("the I/O thread of the RPC driver died; this process can't send or consume any more")
+            raise
+
+    _thread_goes_on = True
+
+    def _say_farewell(self, _now: float) -> None:
+        self._session.farewell()
+        self._thread_goes_on = False
+
+    def _turn(self, receiver: _ReceiverSocket) -> None:
+        session = self._session
+        wait = session.next_wake() - time.monotonic()
+        if self._worked_off:
+            wait = min(wait, 0.01)
+        readable, woken, changed = receiver.poll(max(0.0, wait))
+        now = time.monotonic()
+        if changed:
+            self._follow_connection(receiver, now)
+        if woken:
+            self._woken = False
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+        while self._commands:
+            self._commands.popleft()(now)
+        if readable:
+            for frames in receiver.read():
+                try:
+                    session.receive(decode(frames), now)
+                except ProtocolError as error:
+                    LOG.error("the receiver sent what is no message: %s", error)
+        done = len(self._worked_off)
+        if done:
+            for _ in range(done):
+                self._worked_off.popleft()
+            session.worked_off(done, now)
+        session.tick(now)
+        for effect in session.take_effects(time.monotonic()):
+            self._do(effect, receiver)
+
+    def _follow_connection(self, receiver: _ReceiverSocket, now: float) -> None:
+        for is_connected in receiver.changes():
+            if is_connected:
+                self._session.connected(now)
+            else:
+                self._session.disconnected("the connection broke")
+                receiver.reopen()
+                return
+
+    def _do(self, effect: Effect, receiver: _ReceiverSocket) -> None:
+        if isinstance(effect, Transmit):
+            receiver.send(encode(effect.message))
+        elif isinstance(effect, HandOver):
+            self._hand_over(effect)
+        elif isinstance(effect, Answer):
+            waiter = self._waiting_calls.pop(effect.number, None)
+            if waiter is not None:
+                waiter.answers.put(effect.body)
+        elif isinstance(effect, Settled):
+            address = self._addresses_of.pop(effect.number, None)
+            if address is not None:
+                self._backlog.leave(address)
+        elif isinstance(effect, Note):
+            noted = self._waiting_calls.get(effect.number)
+            if noted is not None:
+                noted.note = effect.text
+        elif isinstance(effect, ConsumptionKnown):
+            for revision in [revision for revision in self._waiting_consumption if revision <= effect.revision]:
+                self._waiting_consumption.pop(revision).answers.put(None)
+        elif isinstance(effect, Reported):
+            asking = self._waiting_reports.pop(effect.token, None)
+            if asking is not None:
+                asking.answers.put(effect.answer)
+        elif isinstance(effect, Say):
+            LOG.log(effect.level, "%s", effect.text)
+
+    def _hand_over(self, effect: HandOver) -> None:
+        address = effect.parcel.envelope.address
+        handlers = self._handlers.get(address)
+        if not handlers:
+            LOG.error("%s came when nothing consumed it here any more; it is dropped", effect.parcel.envelope)
+            self._worked_off.append(None)
+            return
+        incoming = Incoming(self, effect.parcel, effect.deadline)
+        handlers.rotate(-1)
+        chosen = list(handlers) if address.fanout else [handlers[-1]]
+        try:
+            self._pool.submit(self._work, chosen, incoming)
+        except RuntimeError:
+            LOG.error("%s came when this process was ending; it is dropped", effect.parcel.envelope)
+
+    def _work(self, handlers: list[Handler], incoming: Incoming) -> None:
+        for handler in handlers:
+            try:
+                handler(incoming)
+            except Exception:
+                LOG.exception("the consumer of %s failed", incoming.address)
+        self._worked_off.append(None)
+        if len(self._worked_off) * 2 >= self._window:
+            self._wake()
+
+
+class _ReceiverSocket:
+    """The socket to the receiver. After a broken connection it is made anew, so that nothing old is sent on the next one."""
+
+    def __init__(self, endpoint: str, wake_fd: int, max_message: int) -> None:
+        self._endpoint = endpoint
+        self._wake_fd = wake_fd
+        self._max_message = max_message
+        self._context = zmq.Context()
+        self._open()
+
+    def _open(self) -> None:
+        self._dealer = self._context.socket(zmq.DEALER)
+        self._dealer.setsockopt(zmq.LINGER, 500)
+        self._dealer.setsockopt(zmq.SNDHWM, 0)
+        self._dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._dealer.connect(self._endpoint)
+        self._poller = zmq.Poller()
+        for readable in (self._dealer, self._monitor, self._wake_fd):
+            self._poller.register(readable, zmq.POLLIN)
+
+    def _close_sockets(self, linger: int) -> None:
+        self._dealer.disable_monitor()
+        self._dealer.close(linger)
+
+    def reopen(self) -> None:
+        """Drop the connection, and what was not sent on it, and begin to make a new one."""
+        self._close_sockets(0)
+        self._open()
+
+    def close(self) -> None:
+        """Send what can be sent at once, and disconnect."""
+        self._close_sockets(500)
+        self._context.term()
+
+    def poll(self, seconds: float) -> tuple[bool, bool, bool]:
+        """Wait; return whether there are messages, whether another thread called, and whether the connection changed."""
+        ready = dict(self._poller.poll(int(seconds * 1000) + 1 if seconds > 0 else 0))
+        return self._dealer in ready, self._wake_fd in ready, self._monitor in ready
+
+    def read(self) -> Iterable[list[bytes]]:
+        """Yield the frames of the messages that are there."""
+        for _ in range(READ_BATCH):
+            try:
+                yield self._dealer.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+
+    def changes(self) -> Iterable[bool]:
+        """Yield what became of the connection: True when it was made, False when it broke."""
+        while self._monitor.poll(0):
+            yield monitor.parse_monitor_message(self._monitor.recv_multipart())["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+    def send(self, frames: list[bytes]) -> None:
+        """Send a message; it goes out as soon as there is a connection."""
+        self._dealer.send_multipart(frames, zmq.NOBLOCK)
+
+
+# --- one connection per process ------------------------------------------------------------------------------------------------------------------
+
+_connections: dict[str, Connection] = {}
+_connections_lock = threading.Lock()
+_inherited: list[object] = []
+
+
+def process_connection(conf: cfg.ConfigOpts) -> Connection:
+    """Return this process's connection to the receiver in `rpc_zmq_ipc_dir`, which is made when it is first asked for, and anew after a fork."""
+    with _connections_lock:
+        connection = _connections.get(conf.rpc_zmq_ipc_dir)
+        if connection is None:
+            connection = _connections[conf.rpc_zmq_ipc_dir] = Connection(
+                conf.rpc_zmq_ipc_dir,
+                conf.rpc_zmq_host,
+                pool_size=conf.rpc_thread_pool_size,
+                backlog=conf.rpc_zmq_topic_backlog,
+                max_message=conf.rpc_zmq_max_message_size,
+                heartbeat=conf.rpc_zmq_heartbeat_interval,
+            )
+        return connection
+
+
+def close_connections(timeout: float = EXIT_SECONDS) -> None:
+    """Close all connections of this process, after waiting up to `timeout` seconds for what is under way on each."""
+    with _connections_lock:
+        connections = list(_connections.values())
+        _connections.clear()
+    for connection in connections:
+        connection.close(timeout)
+
+
+def _leave_to_parent() -> None:
+    """After a fork: what was made before belongs to the parent, whose threads don't exist here. It must not even be collected."""
+    global _connections_lock  # noqa: PLW0603 - the lock may have been held when the process forked
+    _connections_lock = threading.Lock()
+    _inherited.extend(_connections.values())
+    _connections.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+atexit.register(close_connections)

@@ -1,0 +1,42 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The UNIX socket on which a host's receiver and its services meet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SOCKET_NAME = "receiver.sock"
+MAX_SOCKET_PATH = 107
+"""The longest path of a UNIX socket in bytes, unix(7)."""
+
+
+class IpcError(ValueError):
+    """`rpc_zmq_ipc_dir` can't be used; the message names the directory and the fault."""
+
+
+def socket_path(directory: str | Path) -> Path:
+    """Return the path of the receiver's socket in `rpc_zmq_ipc_dir`."""
+    return Path(directory) / SOCKET_NAME
+
+
+def ipc_endpoint(directory: str | Path) -> str:
+    """Return the ZeroMQ endpoint of the receiver in `rpc_zmq_ipc_dir`. Raises `IpcError` if its path is too long for a UNIX socket."""
+    path = socket_path(directory)
+    length = len(os.fsencode(path))
+    if length > MAX_SOCKET_PATH:
+        raise IpcError(f"rpc_zmq_ipc_dir {directory}: the socket's path would have {length} bytes, more than the {MAX_SOCKET_PATH} that a UNIX socket may have")
+    return f"ipc://{path}"
+
+
+def checked_ipc_directory(directory: str) -> Path:
+    """Return `directory` if a receiver can put its socket there. Raises `IpcError`, naming the fault."""
+    path = Path(directory)
+    if not path.exists():
+        raise IpcError(f"rpc_zmq_ipc_dir {directory} does not exist: make it, with mode 0750, owned by the service's user and group")
+    if not path.is_dir():
+        raise IpcError(f"rpc_zmq_ipc_dir {directory} is not a directory")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise IpcError(f"rpc_zmq_ipc_dir {directory} is not writable for user {os.geteuid()}")
+    return path

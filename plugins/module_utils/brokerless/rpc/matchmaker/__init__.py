@@ -1,0 +1,68 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""MatchMakers, and how one is found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+
+from .base import MatchMaker, MatchMakerError, Settings
+from .localhost import MatchMakerLocalhost
+from .ring import MatchMakerFanoutRing, MatchMakerRing
+from .stub import MatchMakerStub
+
+ENTRY_POINTS = "brokerless.matchmakers"
+"""The entry-point group in which a distribution offers MatchMakers by short names."""
+
+_BUILT_IN: dict[str, type[MatchMaker]] = {
+    matchmaker.name: matchmaker for matchmaker in (MatchMakerFanoutRing, MatchMakerLocalhost, MatchMakerRing, MatchMakerStub)
+}
+_BY_CLASS_NAME = {matchmaker.__name__: matchmaker for matchmaker in _BUILT_IN.values()} | {"MatchMakerPassthrough": MatchMakerStub}
+
+
+def load_matchmaker(name: str, settings: Settings) -> MatchMaker:
+    """Return the MatchMaker that `rpc_zmq_matchmaker` names.
+
+    `name` is a short name (`ring`, or one that an installed distribution offers as an entry point in `brokerless.matchmakers`), a class
+    name of the deployment guide, alone or behind the path of the module in which Nova had it, or `package.module.Class` for one of the user's own.
+    Raises `MatchMakerError` or another `ValueError` that names the MatchMaker or its source, and the fault.
+    """
+    return _find_class(name)(settings)
+
+
+def _find_class(name: str) -> type[MatchMaker]:
+    module_path, _dot, last = name.rpartition(".")
+    if not module_path or _is_nova_path(module_path):
+        built_in = _BUILT_IN.get(last) or _BY_CLASS_NAME.get(last)
+        if built_in is not None:
+            return built_in
+        for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=last):
+            try:
+                return _checked(name, entry_point.load())
+            except (ImportError, AttributeError) as error:
+                raise MatchMakerError(f"rpc_zmq_matchmaker {name!r}: its entry point {entry_point.value} can't be loaded: {error}") from error
+        raise MatchMakerError(
+            f"rpc_zmq_matchmaker {name!r} is not known; there are {', '.join(known_names())}, and package.module.Class for one of your own"
+        )
+    try:
+        found = getattr(importlib.import_module(module_path), last)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} can't be loaded: {error}") from error
+    return _checked(name, found)
+
+
+def _is_nova_path(module_path: str) -> bool:
+    parts = module_path.split(".")
+    return parts[-1] in ("matchmaker", "matchmaker_ring", "impl_zmq") and "rpc" in parts and parts[0] != "brokerless"
+
+
+def _checked(name: str, found: object) -> type[MatchMaker]:
+    if not isinstance(found, type) or not issubclass(found, MatchMaker):
+        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} is not a class that derives from brokerless.rpc.matchmaker.base.MatchMaker")
+    return found
+
+
+def known_names() -> list[str]:
+    """Return the short names that `rpc_zmq_matchmaker` accepts here."""
+    return sorted({*_BUILT_IN, *importlib.metadata.entry_points(group=ENTRY_POINTS).names})

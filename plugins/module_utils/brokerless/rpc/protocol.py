@@ -1,0 +1,454 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""What services and receivers say to each other, and how it is written into ZeroMQ frames.
+
+The same messages travel between a service and its receiver (`ipc://`) and between receivers (`tcp://`). Each is one frame, a MessagePack
+array `[protocol version, kind, field, …]`; `Parcel` has a second frame, the body, which no receiver looks into. Nothing that comes in is
+trusted: `decode` returns a message whose every field has been checked, or raises `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..soft_import import soft_import
+from .envelope import MAX_HOPS, Envelope, MessageId, Pattern
+from .topics import MAX_NAME_LENGTH, Address, TopicError, check_host
+
+if TYPE_CHECKING:
+    import msgpack
+else:
+    msgpack = soft_import("msgpack", "msgpack")
+
+VERSION = 1
+MAX_HEADER = 4 << 20
+"""The largest header in bytes: the summary of what a consumer took, for some hundred thousand messages."""
+MAX_TEXT = 2000
+"""The most characters of a reason or a question."""
+MAX_TTL = 7 * 24 * 3600.0
+"""The longest life of a message in seconds."""
+
+_MAX_NUMBER = (1 << 63) - 1
+_ID = re.compile(r"[0-9a-f]{16}")
+
+Taken: TypeAlias = tuple[tuple[str, int, tuple[int, ...]], ...]
+"""Of each sending process: its id, the number below which all has ended, and the numbers taken from there on."""
+
+
+class ProtocolError(ValueError):
+    """Frames that are not a message of this protocol; the message names the fault."""
+
+
+# What a RETURNED message was returned for.
+NO_CONSUMER = "no-consumer"
+FULL = "full"
+EXPIRED = "expired"
+EARLIER_MISSING = "earlier-missing"
+WRONG_HOST = "wrong-host"
+TOO_MANY_HOPS = "too-many-hops"
+CONSUMER_GONE = "consumer-gone"
+DRAINING = "draining"
+REASONS = frozenset({NO_CONSUMER, FULL, EXPIRED, EARLIER_MISSING, WRONG_HOST, TOO_MANY_HOPS, CONSUMER_GONE, DRAINING})
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message on a connection: who is there.
+
+    `role` is `service` (a process on this host) or `receiver` (another host's). `incarnation` is new with every start, and for a service is
+    the origin of its messages. `window` is how many requests a service takes at a time. `taken` is what a service has accepted so far.
+    """
+
+    role: str
+    host: str
+    incarnation: str
+    name: str = ""
+    pid: int = 0
+    window: int = 0
+    taken: Taken = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The receiver's answer to `Hello`: who it is. Only now may messages be sent on the connection."""
+
+    host: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAreYou:
+    """The receiver does not know who is on this connection, and asks for a `Hello`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consume:
+    """All that a service's process consumes from now on, in place of what it said before."""
+
+    revision: int
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Consuming:
+    """The receiver has taken in the `Consume` of that revision."""
+
+    revision: int
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A message on its way: the envelope and the body."""
+
+    envelope: Envelope
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """These messages were handed over and will not be handed over again."""
+
+    messages: tuple[MessageId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The message was certainly not handed over there and will not be, unless it is sent again."""
+
+    message: MessageId
+    reason: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The message is still kept, and this is why it has not been handed over yet."""
+
+    message: MessageId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A message for a bare topic goes to that host now. Should the receiver die, its sender sends it there again, and nowhere else."""
+
+    message: MessageId
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """A consumer can take that many more messages."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? `stamp` comes back as it was."""
+
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Yes."""
+
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """Whoever says so is about to go, and will take and send nothing more on this connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """A question to the receiver about itself: `status` or `route`."""
+
+    token: int
+    question: str
+    argument: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer, a JSON object."""
+
+    token: int
+    answer: str
+
+
+Message: TypeAlias = (
+    Hello | Welcome | WhoAreYou | Consume | Consuming | Parcel | Accepted | Returned | Held | Assigned | Credit | Ping | Pong | Bye | Inspect | Report
+)
+
+_KINDS: dict[type, int] = {
+    Hello: 1,
+    Welcome: 2,
+    WhoAreYou: 3,
+    Consume: 4,
+    Consuming: 5,
+    Parcel: 6,
+    Accepted: 7,
+    Returned: 8,
+    Held: 9,
+    Credit: 10,
+    Ping: 11,
+    Pong: 12,
+    Bye: 13,
+    Inspect: 14,
+    Report: 15,
+    Assigned: 16,
+}
+
+
+def new_incarnation(random_bytes: bytes) -> str:
+    """Return the name of one start of a process, from 8 random bytes."""
+    if len(random_bytes) != 8:
+        raise ValueError("an incarnation is made from 8 bytes")
+    return random_bytes.hex()
+
+
+def encode(message: Message) -> list[bytes]:
+    """Return the frames of `message`."""
+    kind = _KINDS[type(message)]
+    if isinstance(message, Parcel):
+        return [msgpack.packb((VERSION, kind, *_envelope_fields(message.envelope))), message.body]
+    return [msgpack.packb((VERSION, kind, *_FIELDS[type(message)](message)))]
+
+
+def decode(frames: Sequence[bytes]) -> Message:
+    """Return the message that `frames` hold. Raises `ProtocolError` for anything that `encode` would not have written."""
+    if not frames:
+        raise ProtocolError("a message without frames")
+    header = frames[0]
+    if len(header) > MAX_HEADER:
+        raise ProtocolError(f"a header of {len(header)} bytes; at most {MAX_HEADER} are allowed")
+    try:
+        fields = msgpack.unpackb(header, use_list=True)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"a header that is not MessagePack: {error}") from error
+    if not isinstance(fields, list) or len(fields) < 2:
+        raise ProtocolError("a header that is not an array of a version, a kind and fields")
+    version, kind, *values = fields
+    if version != VERSION or isinstance(version, bool):
+        raise ProtocolError(f"protocol version {version!r:.40}; this is version {VERSION}")
+    is_parcel = kind == _KINDS[Parcel]
+    reader = _READERS.get(kind) if isinstance(kind, int) else None
+    if reader is None and not is_parcel:
+        raise ProtocolError(f"unknown kind of message {kind!r:.40}")
+    if len(frames) != 1 + is_parcel:
+        raise ProtocolError(f"{len(frames)} frames in a message that has {1 + is_parcel}")
+    try:
+        return Parcel(_read_envelope(values), frames[1]) if reader is None else reader(values)
+    except TopicError as error:
+        raise ProtocolError(str(error)) from error
+
+
+# --- fields out ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _address_fields(address: Address) -> tuple[str, str, bool, str, str]:
+    return (address.topic, address.server, address.fanout, address.exchange, address.namespace)
+
+
+def _envelope_fields(envelope: Envelope) -> tuple[Any, ...]:
+    return (
+        envelope.id,
+        int(envelope.pattern),
+        _address_fields(envelope.address),
+        envelope.sender,
+        max(0, int(envelope.ttl * 1000)),
+        envelope.host,
+        envelope.settled,
+        envelope.after,
+        envelope.answers,
+        envelope.hops,
+        envelope.attempt,
+    )
+
+
+_FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    Hello: lambda m: (m.role, m.host, m.incarnation, m.name, m.pid, m.window, m.taken),
+    Welcome: lambda m: (m.host, m.incarnation),
+    WhoAreYou: lambda m: (),
+    Consume: lambda m: (m.revision, [_address_fields(address) for address in m.addresses]),
+    Consuming: lambda m: (m.revision,),
+    Accepted: lambda m: (m.messages,),
+    Returned: lambda m: (m.message, m.reason, m.text[:MAX_TEXT]),
+    Held: lambda m: (m.message, m.text[:MAX_TEXT]),
+    Assigned: lambda m: (m.message, m.host),
+    Credit: lambda m: (m.count,),
+    Ping: lambda m: (m.stamp,),
+    Pong: lambda m: (m.stamp,),
+    Bye: lambda m: (),
+    Inspect: lambda m: (m.token, m.question, m.argument),
+    Report: lambda m: (m.token, m.answer),
+}
+
+
+# --- fields in -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _fields(values: list[Any], count: int) -> list[Any]:
+    if len(values) != count:
+        raise ProtocolError(f"{len(values)} fields in a message that has {count}")
+    return values
+
+
+def _array(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ProtocolError(f"{name} is not an array")
+    return value
+
+
+def _number(value: Any, name: str, most: int = _MAX_NUMBER, least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ProtocolError(f"{name} is not a whole number from {least} to {most}")
+    return value
+
+
+def _text(value: Any, name: str, most: int = MAX_NAME_LENGTH) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise ProtocolError(f"{name} is not a text of at most {most} characters")
+    return value
+
+
+def _incarnation(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise ProtocolError(f"{name} is not 16 hexadecimal digits")
+    return value
+
+
+def _message_id(value: Any) -> MessageId:
+    if type(value) is not list or len(value) != 2:
+        raise ProtocolError("a message id is not an array of origin and number")
+    origin, number = value
+    return MessageId(_incarnation(origin, "origin"), _number(number, "number", least=1))
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked_address(topic: str, server: str, fanout: bool, exchange: str, namespace: str) -> Address:
+    return Address(topic, server, fanout, exchange, namespace).checked()
+
+
+def _address(value: Any) -> Address:
+    topic, server, fanout, exchange, namespace = _fields(_array(value, "address"), 5)
+    if not isinstance(fanout, bool):
+        raise ProtocolError("fanout is not true or false")
+    for part in (topic, server, exchange, namespace):
+        _text(part, "a part of the address")
+    return _checked_address(topic, server, fanout, exchange, namespace)
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked_host(value: str) -> str:
+    return check_host(value)
+
+
+def _host(value: Any) -> str:
+    return _checked_host(_text(value, "host"))
+
+
+def _read_envelope(values: list[Any]) -> Envelope:
+    message, pattern, address, sender, ttl, host, settled, after, answers, hops, attempt = _fields(values, 11)
+    try:
+        known_pattern = Pattern(_number(pattern, "pattern"))
+    except ValueError as error:
+        raise ProtocolError(f"unknown pattern {pattern!r:.40}") from error
+    if (answers is not None) != (known_pattern is Pattern.REPLY):
+        raise ProtocolError("a reply must say which call it answers, and nothing else may")
+    return Envelope(
+        id=_message_id(message),
+        pattern=known_pattern,
+        address=_address(address),
+        sender=_host(sender),
+        ttl=_number(ttl, "ttl", int(MAX_TTL * 1000)) / 1000,
+        host=_host(host) if host != "" else "",
+        settled=_number(settled, "settled"),
+        after=_number(after, "after"),
+        answers=_message_id(answers) if answers is not None else None,
+        hops=_number(hops, "hops", MAX_HOPS + 1),
+        attempt=_number(attempt, "attempt"),
+    )
+
+
+def _read_hello(values: list[Any]) -> Hello:
+    role, host, incarnation, name, pid, window, taken = _fields(values, 7)
+    if role not in ("service", "receiver"):
+        raise ProtocolError("role is neither service nor receiver")
+    summary = []
+    for entry in _array(taken, "taken"):
+        origin, settled, numbers = _fields(_array(entry, "an entry of taken"), 3)
+        checked = tuple(_number(number, "number", least=1) for number in _array(numbers, "numbers"))
+        summary.append((_incarnation(origin, "origin"), _number(settled, "settled"), checked))
+    return Hello(
+        role,
+        _host(host),
+        _incarnation(incarnation, "incarnation"),
+        _text(name, "name"),
+        _number(pid, "pid", 1 << 31),
+        _number(window, "window", 1 << 24),
+        tuple(summary),
+    )
+
+
+def _read_returned(values: list[Any]) -> Returned:
+    message, reason, text = _fields(values, 3)
+    if reason not in REASONS:
+        raise ProtocolError(f"unknown reason {reason!r:.40}")
+    return Returned(_message_id(message), reason, _text(text, "text", MAX_TEXT))
+
+
+def _read_welcome(values: list[Any]) -> Welcome:
+    host, incarnation = _fields(values, 2)
+    return Welcome(_host(host), _incarnation(incarnation, "incarnation"))
+
+
+def _read_consume(values: list[Any]) -> Consume:
+    revision, addresses = _fields(values, 2)
+    return Consume(_number(revision, "revision"), tuple(_address(address) for address in _array(addresses, "addresses")))
+
+
+def _read_held(values: list[Any]) -> Held:
+    message, text = _fields(values, 2)
+    return Held(_message_id(message), _text(text, "text", MAX_TEXT))
+
+
+def _read_assigned(values: list[Any]) -> Assigned:
+    message, host = _fields(values, 2)
+    return Assigned(_message_id(message), _host(host))
+
+
+def _read_inspect(values: list[Any]) -> Inspect:
+    token, question, argument = _fields(values, 3)
+    return Inspect(_number(token, "token"), _text(question, "question"), _text(argument, "argument", MAX_TEXT))
+
+
+def _read_report(values: list[Any]) -> Report:
+    token, answer = _fields(values, 2)
+    return Report(_number(token, "token"), _text(answer, "answer", MAX_HEADER))
+
+
+_READERS: dict[int, Callable[[list[Any]], Message]] = {
+    _KINDS[Hello]: _read_hello,
+    _KINDS[Welcome]: _read_welcome,
+    _KINDS[WhoAreYou]: lambda values: WhoAreYou(*_fields(values, 0)),
+    _KINDS[Consume]: _read_consume,
+    _KINDS[Consuming]: lambda values: Consuming(_number(_fields(values, 1)[0], "revision")),
+    _KINDS[Accepted]: lambda values: Accepted(tuple(map(_message_id, _array(_fields(values, 1)[0], "messages")))),
+    _KINDS[Returned]: _read_returned,
+    _KINDS[Held]: _read_held,
+    _KINDS[Assigned]: _read_assigned,
+    _KINDS[Credit]: lambda values: Credit(_number(_fields(values, 1)[0], "count", 1 << 24)),
+    _KINDS[Ping]: lambda values: Ping(_number(_fields(values, 1)[0], "stamp")),
+    _KINDS[Pong]: lambda values: Pong(_number(_fields(values, 1)[0], "stamp")),
+    _KINDS[Bye]: lambda values: Bye(*_fields(values, 0)),
+    _KINDS[Inspect]: _read_inspect,
+    _KINDS[Report]: _read_report,
+}

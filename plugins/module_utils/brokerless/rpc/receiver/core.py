@@ -1,0 +1,517 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver's core: events in, effects out.
+
+It puts together the two sides of a receiver, `Forwarding` and `Delivery`, and keeps the connections on which both depend: services of this
+host (clients), connections that other hosts' receivers made (links) and connections that this one makes (peers). There are no sockets,
+clocks or threads in it; each event brings the time, in seconds of a clock that never goes back. After any number of events,
+`take_effects` returns what is to be done, in order.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import protocol
+from ..envelope import MessageId
+from ..matchmaker.base import MatchMaker
+from ..protocol import (
+    Accepted,
+    Assigned,
+    Bye,
+    Consume,
+    Consuming,
+    Credit,
+    Held,
+    Hello,
+    Inspect,
+    Message,
+    Parcel,
+    Ping,
+    Pong,
+    Report,
+    Returned,
+    Welcome,
+    WhoAreYou,
+)
+from ..topics import TopicError, parse_topic
+from .delivery import Back, Delivery
+from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
+from .forwarding import Forwarding, Source
+
+ACCEPTED_DELAY = 0.004
+"""Seconds for which acceptances are collected, so that many travel as one message."""
+ACCEPTED_BATCH = 128
+LONGEST_BEAT = 0.1
+"""Seconds between two looks at what is due, at most."""
+SILENT_BEATS = 3
+"""A peer that is silent for so many heartbeats is down."""
+FIRST_REDIAL = 0.2
+LONGEST_REDIAL = 5.0
+"""Seconds until a peer that is down is dialled again: the first time, and at most, doubling in between."""
+IDLE_PEER_SECONDS = 60.0
+"""A host that the MatchMaker does not know is forgotten after so long without a message for it."""
+
+
+class PeerState(enum.Enum):
+    """How far the connection to another host's receiver is."""
+
+    DOWN = "down"
+    DIALLING = "connecting"
+    GREETING = "greeting"
+    UP = "up"
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another host's receiver, as this one reaches it."""
+
+    host: str
+    state: PeerState
+    since: float
+    heard_at: float
+    used_at: float
+    redial_at: float = 0.0
+    redial_pause: float = FIRST_REDIAL
+    address: str = ""
+    why_down: str = ""
+    ping_sent_at: float = 0.0
+    round_trip: float | None = None
+
+
+@dataclass(slots=True)
+class _AcceptedBatch:
+    """Acceptances for one destination that have not been sent yet."""
+
+    messages: list[MessageId] = field(default_factory=list)
+    send_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """What the core needs to know of its host. `heartbeat` is in seconds."""
+
+    host: str
+    incarnation: str
+    backlog: int = 4096
+    heartbeat: float = 1.0
+    version: str = ""
+    pid: int = 0
+    ports: tuple[int, ...] = ()
+
+
+class ReceiverCore:
+    """Decides all that a receiver does."""
+
+    def __init__(self, settings: CoreSettings, matchmaker: MatchMaker, now: float) -> None:
+        self._settings = settings
+        self._effects: list[Effect] = []
+        self._now = now
+        self._started_at = now
+        self._next_beat = now
+        self._batches: dict[Source, _AcceptedBatch] = {}
+        self._links: dict[bytes, str] = {}
+        self._peers: dict[str, Peer] = {}
+        self._matchmaker_error = ""
+        self._draining = False
+        self._refused_said_at = float("-inf")
+        self._clients_pinged_at = float("-inf")
+        self.counters: Counter[str] = Counter()
+        patience = SILENT_BEATS * settings.heartbeat
+        self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
+        self._forwarding = Forwarding(
+            settings.host, settings.incarnation, settings.backlog, patience, matchmaker, self._send_to_host, self._tell_source, self._say
+        )
+        self._dial_known_hosts(now)
+
+    # --- effects ---------------------------------------------------------------------------------------------------------------------------
+
+    def take_effects(self, now: float) -> list[Effect]:
+        """Return what is to be done, in order, and forget it. What can wait a little to travel with more of its kind may stay."""
+        if len(self._forwarding.targets) > len(self._peers) + 1:
+            self._look_after_peers(now)
+        while self._batches:
+            destination, batch = next(iter(self._batches.items()))
+            if batch.send_at > now:
+                break
+            self._flush(destination)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_wake(self) -> float:
+        """Return when `tick` must be called at the latest."""
+        return min(self._next_beat, next(iter(self._batches.values())).send_at) if self._batches else self._next_beat
+
+    def _say(self, level: int, text: str) -> None:
+        self._effects.append(Say(level, text))
+
+    def _send_to_client(self, client: bytes, parcel: Parcel) -> None:
+        self._effects.append(ToClient(client, parcel))
+
+    def _send_to_host(self, host: str, parcel: Parcel) -> None:
+        if host == self._settings.host:
+            self._delivery.arrive(parcel, None, self._now)
+        else:
+            self._peers[host].used_at = self._now
+            self._effects.append(ToPeer(host, parcel))
+
+    def _give_verdict(self, back: Back, verdict: Accepted | Returned | Held) -> None:
+        if back is None:
+            self._forwarding.verdict(self._settings.host, verdict, self._now)
+        else:
+            self._tell_source(("link", back), verdict)
+
+    def _tell_source(self, source: Source, message: Accepted | Returned | Held | Assigned) -> None:
+        if isinstance(message, Accepted):
+            batch = self._batches.get(source)
+            if batch is None:
+                batch = self._batches[source] = _AcceptedBatch(send_at=self._now + ACCEPTED_DELAY)
+            batch.messages.extend(message.messages)
+            if len(batch.messages) >= ACCEPTED_BATCH:
+                self._flush(source)
+        else:
+            self._send_to_source(source, message)
+
+    def _flush(self, source: Source) -> None:
+        self._send_to_source(source, Accepted(tuple(self._batches.pop(source).messages)))
+
+    def _send_to_source(self, source: Source, message: Message) -> None:
+        kind, key = source
+        if kind == "client" and key in self._delivery.clients:
+            self._effects.append(ToClient(key, message))
+        elif kind == "link" and key in self._links and not isinstance(message, Assigned):
+            self._effects.append(ToLink(key, message))
+
+    # --- services of this host ---------------------------------------------------------------------------------------------------------------
+
+    def from_client(self, key: bytes, message: Message, now: float) -> None:
+        """A service of this host said something."""
+        self._now = now
+        if isinstance(message, Hello):
+            self._client_joined(key, message, now)
+            return
+        if isinstance(message, Inspect):
+            self._effects.append(ToClient(key, Report(message.token, self._answer(message, now))))
+            return
+        if isinstance(message, Ping):
+            self._effects.append(ToClient(key, Pong(message.stamp) if key in self._delivery.clients else WhoAreYou()))
+            return
+        if key not in self._delivery.clients:
+            if not isinstance(message, Bye | Pong):
+                self._effects.append(ToClient(key, WhoAreYou()))
+            return
+        if isinstance(message, Parcel):
+            self.counters["from_services"] += 1
+            self._forwarding.submit(message, ("client", key), now)
+        elif isinstance(message, Accepted):
+            self._delivery.accept(key, message.messages)
+        elif isinstance(message, Credit):
+            self._delivery.credit(key, message, now)
+        elif isinstance(message, Consume):
+            self._delivery.consume(key, message.addresses, now)
+            self._effects.append(ToClient(key, Consuming(message.revision)))
+            self._forwarding.consumers_changed(now)
+        elif isinstance(message, Bye):
+            self._client_left(key, now, certain=True)
+        elif not isinstance(message, Pong):
+            self.refused(f"service {key.hex()}", f"{type(message).__name__} is not for a receiver", now)
+
+    def _client_joined(self, key: bytes, hello: Hello, now: float) -> None:
+        if hello.role != "service" or hello.host != self._settings.host:
+            text = f"{hello.name or 'a service'} (pid {hello.pid}) runs with rpc_zmq_host {hello.host!r}, its receiver with {self._settings.host!r}"
+            self._say(logging.ERROR, f"{text}; it is not served")
+            self._effects.append(ToClient(key, Bye()))
+            return
+        if key in self._delivery.clients:
+            self._delivery.leave(key, now)
+        self._effects.append(ToClient(key, Welcome(self._settings.host, self._settings.incarnation)))
+        self._delivery.join(key, hello, now)
+        self._say(logging.INFO, f"service {hello.name or hello.incarnation} (pid {hello.pid}) connected")
+
+    def client_gone(self, key: bytes, now: float) -> None:
+        """The connection of a service is gone."""
+        self._now = now
+        if key in self._delivery.clients:
+            self._client_left(key, now, certain=False)
+
+    def _client_left(self, key: bytes, now: float, *, certain: bool) -> None:
+        client = self._delivery.clients[key]
+        self._delivery.leave(key, now, certain=certain)
+        self._batches.pop(("client", key), None)
+        how = "left" if certain else "is gone"
+        self._say(logging.INFO, f"service {client.name or client.origin} (pid {client.pid}) {how}")
+
+    # --- other hosts' receivers, on connections that they made ---------------------------------------------------------------------------------
+
+    def from_link(self, link: bytes, message: Message, now: float) -> None:
+        """Another host's receiver said something on the connection that it made."""
+        self._now = now
+        if isinstance(message, Hello):
+            if message.role != "receiver":
+                self.refused(f"link {link.hex()}", "it is not a receiver", now)
+                return
+            self._links[link] = message.host
+            self._effects.append(ToLink(link, Welcome(self._settings.host, self._settings.incarnation)))
+        elif link not in self._links:
+            if not isinstance(message, Bye):
+                self._effects.append(ToLink(link, WhoAreYou()))
+        elif isinstance(message, Parcel):
+            self.counters["from_peers"] += 1
+            self._parcel_from_link(link, message, now)
+        elif isinstance(message, Ping):
+            self._effects.append(ToLink(link, Pong(message.stamp)))
+        elif isinstance(message, Bye):
+            self.link_gone(link, now)
+        else:
+            self.refused(f"receiver of {self._links[link]}", f"{type(message).__name__} is not for the receiver that was connected to", now)
+
+    def _parcel_from_link(self, link: bytes, parcel: Parcel, now: float) -> None:
+        envelope = parcel.envelope
+        if envelope.host == self._settings.host:
+            self._delivery.arrive(parcel, link, now)
+        elif not envelope.host:
+            self._forwarding.submit(parcel, ("link", link), now)
+        else:
+            text = f"it is for host {envelope.host} and came to {self._settings.host}: check the name resolution of {self._links[link]}"
+            self._effects.append(ToLink(link, Returned(envelope.id, protocol.WRONG_HOST, text)))
+
+    def link_gone(self, link: bytes, now: float) -> None:
+        """A connection that another host's receiver made is gone."""
+        self._now = now
+        self._links.pop(link, None)
+        self._batches.pop(("link", link), None)
+
+    # --- other hosts' receivers, on connections that we made ------------------------------------------------------------------------------------
+
+    def peer_connected(self, host: str, address: str, now: float) -> None:
+        """The connection to `host` that was asked for with `Dial` is there."""
+        self._now = now
+        peer = self._peers.get(host)
+        if peer is None or peer.state is not PeerState.DIALLING:
+            return
+        peer.address = address
+        peer.heard_at = now
+        self._set_state(peer, PeerState.GREETING, now)
+        self._effects.append(ToPeer(host, Hello("receiver", self._settings.host, self._settings.incarnation, pid=self._settings.pid)))
+
+    def peer_lost(self, host: str, why: str, now: float) -> None:
+        """The connection to `host` broke, or the attempt to make one failed."""
+        self._now = now
+        peer = self._peers.get(host)
+        if peer is None or peer.state is PeerState.DOWN:
+            return
+        was_up = peer.state is PeerState.UP
+        first_time = not peer.why_down
+        self._effects.append(HangUp(host))
+        self._set_state(peer, PeerState.DOWN, now)
+        if was_up:
+            peer.redial_pause = FIRST_REDIAL
+        peer.redial_at = now + peer.redial_pause
+        peer.redial_pause = min(LONGEST_REDIAL, peer.redial_pause * 2)
+        peer.round_trip = None
+        if was_up or first_time or why != peer.why_down:
+            self._say(logging.WARNING, f"host {host} is down: {why}; trying again")
+        peer.why_down = why
+        self._forwarding.host_down(host, why, now)
+
+    def from_peer(self, host: str, message: Message, now: float) -> None:
+        """Another host's receiver said something on the connection that we made."""
+        self._now = now
+        peer = self._peers.get(host)
+        if peer is None or peer.state in (PeerState.DOWN, PeerState.DIALLING):
+            return
+        peer.heard_at = now
+        if isinstance(message, Welcome):
+            self._welcomed(peer, message, now)
+        elif isinstance(message, WhoAreYou):
+            self.peer_lost(host, "it forgot us", now)
+        elif isinstance(message, Bye):
+            self.peer_lost(host, "it was shut down", now)
+        elif isinstance(message, Pong):
+            peer.round_trip = now - message.stamp / 1e6
+        elif isinstance(message, Accepted | Returned | Held):
+            self._forwarding.verdict(host, message, now)
+        else:
+            self.refused(f"receiver of {host}", f"{type(message).__name__} is not for the receiver that connected", now)
+
+    def _welcomed(self, peer: Peer, welcome: Welcome, now: float) -> None:
+        if welcome.host != peer.host:
+            why = f"whoever answers at {peer.address} calls itself {welcome.host!r}: check name resolution, and rpc_zmq_host there"
+            self.peer_lost(peer.host, why, now)
+            return
+        if peer.state is PeerState.UP:
+            return
+        peer.why_down = ""
+        peer.redial_pause = FIRST_REDIAL
+        self._set_state(peer, PeerState.UP, now)
+        self._say(logging.INFO, f"host {peer.host} is up at {peer.address}")
+        self._forwarding.host_up(peer.host, welcome.incarnation, now)
+
+    @staticmethod
+    def _set_state(peer: Peer, state: PeerState, now: float) -> None:
+        peer.state = state
+        peer.since = now
+
+    def _dial_known_hosts(self, now: float) -> None:
+        for host in sorted(self._forwarding.matchmaker.hosts()):
+            if not self._forwarding.is_here(host):
+                self._forwarding.target(host)
+        self._look_after_peers(now)
+
+    def _look_after_peers(self, now: float) -> None:
+        """Dial hosts for which there are messages or which the MatchMaker knows, notice the silent ones, forget the unused ones."""
+        for host in self._forwarding.targets:
+            if host not in self._peers and host != self._settings.host:
+                self._peers[host] = Peer(host, PeerState.DOWN, now, now, now)
+        known = self._forwarding.matchmaker.hosts()
+        for peer in list(self._peers.values()):
+            outstanding = self._forwarding.targets[peer.host].outstanding()
+            if outstanding:
+                peer.used_at = now
+            wanted = outstanding or peer.host in known or now - peer.used_at < IDLE_PEER_SECONDS
+            if not wanted:
+                if peer.state is not PeerState.DOWN:
+                    self._effects.append(HangUp(peer.host))
+                del self._peers[peer.host]
+                self._forwarding.forget_host(peer.host)
+            elif peer.state is PeerState.DOWN:
+                if now >= peer.redial_at and not self._draining:
+                    peer.heard_at = now
+                    self._set_state(peer, PeerState.DIALLING, now)
+                    self._effects.append(Dial(peer.host))
+            elif now - peer.heard_at > SILENT_BEATS * self._settings.heartbeat:
+                silent = "no connection" if peer.state is PeerState.DIALLING else "no answer"
+                self.peer_lost(peer.host, f"{silent} for {now - peer.heard_at:.1f} s", now)
+
+    # --- time, rings and the end ---------------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self._now = now
+        if now < self._next_beat:
+            return
+        self._next_beat = now + min(self._settings.heartbeat, LONGEST_BEAT)
+        self._look_after_peers(now)
+        self._delivery.tick(now)
+        self._forwarding.tick(now)
+        stamp = int(now * 1e6)
+        for peer in self._peers.values():
+            if peer.state in (PeerState.UP, PeerState.GREETING) and now - peer.ping_sent_at >= self._settings.heartbeat:
+                peer.ping_sent_at = now
+                self._effects.append(ToPeer(peer.host, Ping(stamp)))
+        if now - self._clients_pinged_at >= self._settings.heartbeat:
+            self._clients_pinged_at = now
+            self._effects.extend(ToClient(client, Ping(stamp)) for client in self._delivery.clients)
+
+    def replace_matchmaker(self, matchmaker: MatchMaker, now: float) -> None:
+        """Go by `matchmaker` from now on."""
+        self._now = now
+        self._matchmaker_error = ""
+        self._forwarding.replace_matchmaker(matchmaker, now)
+        self._dial_known_hosts(now)
+
+    def matchmaker_failed(self, why: str) -> None:
+        """A new MatchMaker could not be made; the old one stays, and status says why."""
+        self._matchmaker_error = why
+
+    def drain(self, now: float) -> None:
+        """Take in nothing new, return what no consumer has in hand, and tell the other hosts to send elsewhere."""
+        self._now = now
+        self._draining = True
+        self._delivery.drain()
+        for source in list(self._batches):
+            self._flush(source)
+        self._effects.extend(ToLink(link, Bye()) for link in self._links)
+
+    def farewell(self, now: float) -> None:
+        """Say goodbye to everyone: the receiver ends now."""
+        self._now = now
+        for source in list(self._batches):
+            self._flush(source)
+        self._effects.extend(ToClient(client, Bye()) for client in self._delivery.clients)
+        self._effects.extend(ToPeer(peer.host, Bye()) for peer in self._peers.values() if peer.state is PeerState.UP)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing that arrived waits for its verdict any more."""
+        return self._draining and self._delivery.idle and not self._batches
+
+    def refused(self, who: str, fault: str, now: float) -> None:
+        """Count frames that were not acceptable, and say so once a heartbeat."""
+        self.counters["refused"] += 1
+        if now - self._refused_said_at >= self._settings.heartbeat:
+            self._refused_said_at = now
+            self._say(logging.WARNING, f"refused a message of {who}: {fault} ({self.counters['refused']} refused so far)")
+
+    # --- questions -----------------------------------------------------------------------------------------------------------------------------
+
+    def _answer(self, question: Inspect, now: float) -> str:
+        if question.question == "status":
+            return json.dumps(self.status(now))
+        if question.question == "route":
+            return json.dumps(self.route(question.argument, now))
+        return json.dumps({"error": f"unknown question {question.question!r}; there are status and route"})
+
+    @property
+    def matchmaker(self) -> MatchMaker:
+        """Return the MatchMaker that is gone by."""
+        return self._forwarding.matchmaker
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Return what `brokerless status` shows."""
+        matchmaker = self._forwarding.matchmaker
+        queues: list[dict[str, Any]] = [
+            {"address": str(queue.address), "waiting": len(queue.waiting), "held_reason": "" if queue.clients else "no consumer"}
+            for queue in self._delivery.queues()
+            if queue.waiting
+        ]
+        queues += [{"address": str(address), "waiting": count, "held_reason": "no host can take it"} for address, count in self._forwarding.homeless()]
+        return {
+            "host": self._settings.host,
+            "version": self._settings.version,
+            "incarnation": self._settings.incarnation,
+            "pid": self._settings.pid,
+            "uptime_seconds": round(now - self._started_at, 3),
+            "matchmaker": {"name": matchmaker.name, "source": matchmaker.source, "error": self._matchmaker_error},
+            "ports": list(self._settings.ports),
+            "peers": [self._peer_status(peer, now) for peer in sorted(self._peers.values(), key=lambda peer: peer.host)],
+            "consumers": [
+                {"address": str(address), "pid": client.pid, "name": client.name, "credit": client.credit, "in_hand": len(client.in_hand)}
+                for client in self._delivery.clients.values()
+                for address in sorted(client.addresses, key=str)
+            ],
+            "queues": queues,
+            "counters": dict(sorted((self.counters + self._delivery.counters + self._forwarding.counters).items())),
+        }
+
+    def _peer_status(self, peer: Peer, now: float) -> dict[str, Any]:
+        return {
+            "host": peer.host,
+            "state": peer.state.value if not peer.why_down else f"{peer.state.value} ({peer.why_down})",
+            "address": peer.address,
+            "seconds_in_state": round(now - peer.since, 3),
+            "outstanding": self._forwarding.targets[peer.host].outstanding(),
+            "round_trip_ms": None if peer.round_trip is None else round(peer.round_trip * 1000, 3),
+        }
+
+    def route(self, topic: str, now: float) -> dict[str, Any]:
+        """Return what `brokerless ring show TOPIC` shows."""
+        matchmaker = self._forwarding.matchmaker
+        try:
+            address = parse_topic(topic)
+        except TopicError as error:
+            return {"error": str(error)}
+        route, obstacles, next_host = self._forwarding.route_of(address, now)
+        return {
+            "topic": str(address),
+            "matchmaker": str(matchmaker),
+            "kind": "fanout" if address.fanout else "directed" if address.server else "bare",
+            "hosts": [{"host": host, "state": obstacle or "up", "next": host == next_host} for host, obstacle in obstacles],
+            "via": route.broker or None,
+            "problem": route.problem or None,
+        }

@@ -1,0 +1,385 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The target's side of a receiver: from a message that arrived to the consumer that takes it.
+
+Two rules. Whatever changes which consumer gets a message lives in this file. And each message that arrives gets one verdict in the end, to whoever
+brought it: accepted (a consumer took it), or returned (certainly not, for a reason). No sockets, no clock: time comes in as `now`, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from .. import protocol
+from ..deadlines import Deadlines
+from ..envelope import MessageId
+from ..protocol import Accepted, Credit, Held, Hello, Parcel, Returned
+from ..seen import Seen
+from ..topics import REPLIES_TOPIC, Address
+
+LATE = 60.0
+"""How many seconds longer than a message may live it is remembered that it was taken."""
+MAX_QUEUES = 10_000
+"""The most addresses for which messages may wait at the same time."""
+
+Back = bytes | None
+"""The way back to whoever brought a message: the link of another host's receiver, or None for this very receiver."""
+SendToClient = Callable[[bytes, Parcel], None]
+GiveVerdict = Callable[[Back, Accepted | Returned | Held], None]
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message that arrived and has no verdict yet."""
+
+    parcel: Parcel
+    back: Back
+    deadline: float
+    not_before: float = 0.0
+    takers: set[bytes] = field(default_factory=set)
+    """Of a fanout, the clients that have yet to take it."""
+    taken_by_any: bool = False
+
+
+@dataclass(slots=True)
+class Client:
+    """A service's process that is connected. `credit` is how many more requests it can take now."""
+
+    key: bytes
+    origin: str
+    name: str
+    pid: int
+    credit: int
+    addresses: frozenset[Address] = frozenset()
+    in_hand: OrderedDict[MessageId, Arrival] = field(default_factory=OrderedDict)
+
+
+@dataclass(slots=True)
+class Queue:
+    """What waits for an address, or for one client of a fanout, and who consumes it, the next in turn first."""
+
+    address: Address
+    waiting: OrderedDict[MessageId, Arrival] = field(default_factory=OrderedDict)
+    clients: OrderedDict[bytes, Client] = field(default_factory=OrderedDict)
+
+
+QueueKey = tuple[Address, bytes]
+"""The address, and for a fanout the client's key."""
+
+
+@dataclass(slots=True)
+class _Limbo:
+    """What a client had in hand when its connection broke. It may come back and say what it took."""
+
+    key: bytes
+    in_hand: OrderedDict[MessageId, Arrival]
+    until: float
+
+
+class Delivery:
+    """Queues what arrived and hands it to local consumers, each in turn, none beyond its credit."""
+
+    def __init__(self, host: str, backlog: int, patience: float, send: SendToClient, verdict: GiveVerdict, started_at: float) -> None:
+        """Deliver on `host`, with at most `backlog` messages waiting for an address.
+
+        For `patience` seconds a client whose connection broke may come back, and after the start, clients of an earlier incarnation may: until then,
+        what may have been taken by one of them is not handed to another.
+        """
+        self._host = host
+        self._backlog = backlog
+        self._patience = patience
+        self._send = send
+        self._verdict = verdict
+        self._all_back_at = started_at + patience
+        self._seen = Seen()
+        self._arrivals: dict[MessageId, Arrival] = {}
+        self._deadlines: Deadlines[MessageId] = Deadlines()
+        self._queues: dict[QueueKey, Queue] = {}
+        self._limbo: dict[str, _Limbo] = {}
+        self.clients: dict[bytes, Client] = {}
+        self.counters: Counter[str] = Counter()
+        self.draining = False
+
+    # --- messages ------------------------------------------------------------------------------------------------------------------------
+
+    def arrive(self, parcel: Parcel, back: Back, now: float) -> None:
+        """Take in a message; its verdict goes to `back`."""
+        envelope = parcel.envelope
+        message = envelope.id
+        deadline = now + envelope.ttl
+        self._seen.note_settled(message.origin, envelope.settled, deadline + LATE)
+        known = self._arrivals.get(message)
+        if known is not None:
+            known.back = back
+            self.counters["duplicates"] += 1
+        elif message in self._seen:
+            self.counters["duplicates"] += 1
+            self._verdict(back, Accepted((message,)))
+        elif self.draining:
+            self._return(back, message, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
+        elif envelope.after and MessageId(message.origin, envelope.after) not in self._seen:
+            self._return(back, message, protocol.EARLIER_MISSING, "")
+        elif envelope.ttl <= 0:
+            self._return(back, message, protocol.EXPIRED, f"it arrived at {self._host} when its time was over")
+        else:
+            not_before = self._all_back_at if envelope.attempt and now < self._all_back_at else 0.0
+            self._queue(Arrival(parcel, back, deadline, not_before), now)
+
+    def _queue(self, arrival: Arrival, now: float) -> None:
+        envelope = arrival.parcel.envelope
+        if envelope.address.fanout:
+            self._queue_fanout(arrival, now)
+            return
+        queue = self._queues.get((envelope.address, b""))
+        if (queue is None or not queue.clients) and envelope.address.bare:
+            self._return(arrival.back, envelope.id, protocol.NO_CONSUMER, f"{self._host} has no consumer of {envelope.address}")
+            return
+        if (queue is None and len(self._queues) >= MAX_QUEUES) or (queue is not None and len(queue.waiting) >= self._backlog):
+            self._return(arrival.back, envelope.id, protocol.FULL, f"the backlog of {envelope.address} at {self._host} is full")
+            return
+        if queue is None:
+            queue = self._queues[(envelope.address, b"")] = Queue(envelope.address)
+        self._keep(arrival)
+        queue.waiting[envelope.id] = arrival
+        if not queue.clients:
+            self._verdict(arrival.back, Held(envelope.id, f"{self._host} has no consumer of {envelope.address} now"))
+        self._hand_over(queue, now)
+
+    def _queue_fanout(self, arrival: Arrival, now: float) -> None:
+        envelope = arrival.parcel.envelope
+        queues = [self._queues[key] for client in self.clients if (key := (envelope.address, client)) in self._queues]
+        open_queues = [queue for queue in queues if len(queue.waiting) < self._backlog]
+        if not queues:
+            self._return(arrival.back, envelope.id, protocol.NO_CONSUMER, f"{self._host} has no consumer of {envelope.address}")
+            return
+        if len(open_queues) < len(queues):
+            self.counters["fanout_copies_dropped"] += len(queues) - len(open_queues)
+        if not open_queues:
+            self._return(arrival.back, envelope.id, protocol.FULL, f"the backlog of {envelope.address} at {self._host} is full")
+            return
+        self._keep(arrival)
+        arrival.takers.update(client for queue in open_queues for client in queue.clients)
+        for queue in open_queues:
+            queue.waiting[envelope.id] = arrival
+            self._hand_over(queue, now)
+
+    def _keep(self, arrival: Arrival) -> None:
+        message = arrival.parcel.envelope.id
+        self._arrivals[message] = arrival
+        self._seen.add(message)
+        self._deadlines.set(message, max(arrival.deadline, arrival.not_before))
+
+    def _hand_over(self, queue: Queue, now: float) -> None:
+        replies = queue.address.topic == REPLIES_TOPIC
+        while queue.waiting:
+            message, arrival = next(iter(queue.waiting.items()))
+            envelope = arrival.parcel.envelope
+            if self._seen.has_ended(message) or arrival.deadline <= now:
+                del queue.waiting[message]
+                self._end_unheard(arrival, protocol.EXPIRED, f"its time was over before a consumer of {queue.address} at {self._host} took it")
+                continue
+            if arrival.not_before > now:
+                return
+            client = next((client for client in queue.clients.values() if client.credit > 0 or replies), None)
+            if client is None:
+                return
+            queue.clients.move_to_end(client.key)
+            del queue.waiting[message]
+            client.in_hand[message] = arrival
+            if not replies:
+                client.credit -= 1
+            self.counters["handed_over"] += 1
+            self._send(client.key, Parcel(replace(envelope, ttl=arrival.deadline - now, host=self._host), arrival.parcel.body))
+
+    def _return(self, back: Back, message: MessageId, reason: str, text: str) -> None:
+        self.counters[f"returned_{reason}"] += 1
+        self._verdict(back, Returned(message, reason, text))
+
+    def _end_unheard(self, arrival: Arrival, reason: str, text: str) -> None:
+        """End one way to a consumer that has not come to it; the message itself ends when there is no other."""
+        message = arrival.parcel.envelope.id
+        if message not in self._arrivals:
+            return
+        if self._is_on_its_way(message, arrival):
+            return
+        self._forget(message)
+        if arrival.taken_by_any:
+            self._verdict(arrival.back, Accepted((message,)))
+        else:
+            if reason != protocol.CONSUMER_GONE:
+                self._seen.discard(message)
+            self._return(arrival.back, message, reason, text)
+
+    def _is_on_its_way(self, message: MessageId, arrival: Arrival) -> bool:
+        return (
+            any(message in queue.waiting for queue in self._queues_of(arrival))
+            or any(message in client.in_hand for client in self.clients.values())
+            or any(message in limbo.in_hand for limbo in self._limbo.values())
+        )
+
+    def _queues_of(self, arrival: Arrival) -> Iterable[Queue]:
+        address = arrival.parcel.envelope.address
+        keys = [(address, client) for client in self.clients] if address.fanout else [(address, b"")]
+        return [self._queues[key] for key in keys if key in self._queues]
+
+    def _forget(self, message: MessageId) -> None:
+        del self._arrivals[message]
+        self._deadlines.discard(message)
+
+    # --- consumers -----------------------------------------------------------------------------------------------------------------------
+
+    def has_consumer(self, address: Address) -> bool:
+        """Whether a connected service consumes `address`."""
+        queue = self._queues.get((address, b""))
+        return queue is not None and bool(queue.clients)
+
+    def join(self, key: bytes, hello: Hello, now: float) -> None:
+        """Take in a service's process, which says what it accepted so far. Replies to its calls find it from now on."""
+        earlier = next((client for client in self.clients.values() if client.origin == hello.incarnation), None)
+        if earlier is not None:
+            self.leave(earlier.key, now)
+        self._seen.merge(hello.taken, now + LATE + self._patience)
+        self.clients[key] = Client(key, hello.incarnation, hello.name, hello.pid, hello.window)
+        taken = {MessageId(origin, number) for origin, _settled, numbers in hello.taken for number in numbers}
+        limbo = self._limbo.pop(hello.incarnation, None)
+        if limbo is not None:
+            self._settle_what_was_in_hand(limbo.in_hand, taken, limbo.key, now)
+        for message in taken.intersection(self._arrivals):
+            self._accept_waiting(message)
+        self.consume(key, (), now)
+
+    def _accept_waiting(self, message: MessageId) -> None:
+        """A consumer says that it had taken a message that is waiting here, before this receiver was started."""
+        arrival = self._arrivals[message]
+        for queue in self._queues_of(arrival):
+            queue.waiting.pop(message, None)
+        arrival.taken_by_any = True
+        self._end_unheard(arrival, protocol.EXPIRED, "")
+
+    def _settle_what_was_in_hand(self, in_hand: OrderedDict[MessageId, Arrival], taken: set[MessageId], key: bytes, now: float) -> None:
+        for message, arrival in reversed(in_hand.items()):
+            arrival.takers.discard(key)
+            if message in taken:
+                arrival.taken_by_any = True
+                self._end_unheard(arrival, protocol.EXPIRED, "")
+            else:
+                self._put_back(message, arrival, now)
+
+    def _put_back(self, message: MessageId, arrival: Arrival, now: float) -> None:
+        """Queue again, first in line, a message that was sent to a client and certainly not taken."""
+        address = arrival.parcel.envelope.address
+        queue = self._queues.get((address, b""))
+        if address.fanout or ((queue is None or not queue.clients) and address.bare):
+            self._end_unheard(arrival, protocol.NO_CONSUMER, f"the consumer of {address} at {self._host} is gone")
+            return
+        if queue is None:
+            queue = self._queues[(address, b"")] = Queue(address)
+        queue.waiting[message] = arrival
+        queue.waiting.move_to_end(message, last=False)
+        self._hand_over(queue, now)
+
+    def consume(self, key: bytes, addresses: Iterable[Address], now: float) -> None:
+        """Let the client consume `addresses` from now on, and the replies to its own calls, and nothing else."""
+        client = self.clients[key]
+        wanted = frozenset({*addresses, _reply_box(client)})
+        for address in client.addresses - wanted:
+            self._stop_consuming(client, address, now)
+        client.addresses = wanted
+        for address in wanted:
+            queue_key = (address, key if address.fanout else b"")
+            queue = self._queues.setdefault(queue_key, Queue(address))
+            if key not in queue.clients:
+                queue.clients[key] = client
+                self._hand_over(queue, now)
+
+    def _stop_consuming(self, client: Client, address: Address, now: float) -> None:
+        queue_key = (address, client.key if address.fanout else b"")
+        queue = self._queues[queue_key]
+        del queue.clients[client.key]
+        if not queue.clients and not address.server:
+            for message, arrival in list(queue.waiting.items()):
+                del queue.waiting[message]
+                arrival.takers.discard(client.key)
+                self._end_unheard(arrival, protocol.NO_CONSUMER, f"{self._host} has no consumer of {address} any more")
+        if not queue.clients and not queue.waiting:
+            del self._queues[queue_key]
+
+    def accept(self, key: bytes, messages: Iterable[MessageId]) -> None:
+        """The client says that it took `messages`."""
+        client = self.clients[key]
+        for message in messages:
+            arrival = client.in_hand.pop(message, None)
+            if arrival is None:
+                continue
+            self.counters["accepted"] += 1
+            arrival.taken_by_any = True
+            arrival.takers.discard(key)
+            if not arrival.takers:
+                self._forget(message)
+                self._verdict(arrival.back, Accepted((message,)))
+
+    def credit(self, key: bytes, grant: Credit, now: float) -> None:
+        """The client can take more."""
+        client = self.clients[key]
+        client.credit += grant.count
+        for address in client.addresses:
+            queue = self._queues[(address, key if address.fanout else b"")]
+            if queue.waiting:
+                self._hand_over(queue, now)
+
+    def leave(self, key: bytes, now: float, *, certain: bool = False) -> None:
+        """The client's connection is gone. With `certain` it has said so itself, and took nothing but what it accepted."""
+        client = self.clients.pop(key)
+        for address in client.addresses:
+            self._stop_consuming(client, address, now)
+        if certain:
+            self._settle_what_was_in_hand(client.in_hand, set(), key, now)
+        elif client.in_hand:
+            self._limbo[client.origin] = _Limbo(key, client.in_hand, now + self._patience)
+
+    # --- time ----------------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """End what is due."""
+        for origin in [origin for origin, limbo in self._limbo.items() if limbo.until <= now]:
+            limbo = self._limbo.pop(origin)
+            for arrival in limbo.in_hand.values():
+                envelope = arrival.parcel.envelope
+                arrival.takers.discard(limbo.key)
+                self._end_unheard(arrival, protocol.CONSUMER_GONE, f"the consumer of {envelope.address} at {self._host} died with it in hand")
+        for message in self._deadlines.due(now):
+            arrival = self._arrivals[message]
+            for queue in self._queues_of(arrival):
+                if queue.waiting.pop(message, None) is not None and not queue.waiting and not queue.clients:
+                    del self._queues[(queue.address, b"")]
+            address = arrival.parcel.envelope.address
+            self._end_unheard(arrival, protocol.EXPIRED, f"its time was over before a consumer of {address} at {self._host} took it")
+        if self._all_back_at and now >= self._all_back_at:
+            self._all_back_at = 0.0
+            for queue in list(self._queues.values()):
+                self._hand_over(queue, now)
+        self._seen.forget(now)
+
+    def drain(self) -> None:
+        """Take in nothing more, and return what no consumer has in hand."""
+        self.draining = True
+        for queue in list(self._queues.values()):
+            waiting = list(queue.waiting.values())
+            queue.waiting.clear()
+            for arrival in waiting:
+                self._end_unheard(arrival, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message waits for its verdict."""
+        return not self._arrivals
+
+    def queues(self) -> Iterable[Queue]:
+        """Return the queues, for status."""
+        return self._queues.values()
+
+
+def _reply_box(client: Client) -> Address:
+    return Address(REPLIES_TOPIC, server=client.origin)

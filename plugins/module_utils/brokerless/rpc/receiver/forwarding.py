@@ -1,0 +1,459 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The sender's side of a receiver: from a message that a local service sends to the hosts that shall deliver it.
+
+Two rules. Whatever changes which host gets a message, and when, lives in this file. And a message goes to another host only while it is certain
+that the first did not take it: it was never sent there, or came back from the very incarnation that it was sent to. No sockets, no clock: time
+comes in as `now`, in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from .. import protocol
+from ..deadlines import Deadlines
+from ..envelope import MAX_HOPS, Envelope, MessageId, Pattern
+from ..matchmaker.base import MatchMaker, Route
+from ..protocol import Accepted, Assigned, Held, Parcel, Returned
+from ..topics import Address
+
+NO_CONSUMER_SECONDS = 2.0
+"""How long a host that had no consumer of a bare topic is passed over while another has one."""
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds after which a lane that was pushed back is tried again: the first time, and at most, doubling in between."""
+MAX_ORIGINS = 10_000
+"""Of so many sending processes it is remembered what they have settled, whether or not a message of theirs is on its way."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+SendToHost = Callable[[str, Parcel], None]
+Source = tuple[str, bytes]
+"""Whom to tell what became of a message: ("client", key) or ("link", key)."""
+TellSource = Callable[[Source, Accepted | Returned | Held | Assigned], None]
+Say = Callable[[int, str], None]
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A message that is on its way to its host or hosts."""
+
+    parcel: Parcel
+    source: Source
+    deadline: float
+    copies: dict[str, Copy] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    in_grace: bool = False
+
+
+@dataclass(slots=True)
+class Copy:
+    """What goes to one host, which with `to_broker` is to route it. `sent_to` is the incarnation that it was first sent to."""
+
+    outgoing: Outgoing
+    lane: Lane
+    to_broker: bool = False
+    attempt: int = 0
+    sent_to: str | None = None
+
+
+@dataclass(slots=True)
+class Lane:
+    """What goes to one host for one address, in order; `sent` has no verdict yet."""
+
+    host: str
+    address: Address
+    unsent: OrderedDict[MessageId, Copy] = field(default_factory=OrderedDict)
+    sent: OrderedDict[MessageId, Copy] = field(default_factory=OrderedDict)
+    paused_until: float = 0.0
+    pause: float = FIRST_PAUSE
+    no_consumer_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Target:
+    """A host to which messages may go. `incarnation` is None while it is not up; `why_not` says why."""
+
+    host: str
+    incarnation: str | None = None
+    why_not: str = "not connected yet"
+    lanes: dict[Address, Lane] = field(default_factory=dict)
+
+    def outstanding(self) -> int:
+        """Return how many messages for the host have no verdict yet."""
+        return sum(len(lane.unsent) + len(lane.sent) for lane in self.lanes.values())
+
+
+class Forwarding:
+    """Routes messages, sends them, and sees to it that each gets a verdict before its time is over."""
+
+    def __init__(
+        self, host: str, incarnation: str, window: int, grace: float, matchmaker: MatchMaker, send: SendToHost, tell: TellSource, say: Say
+    ) -> None:
+        """Forward for `host`, at most `window` messages at a time to one host for one address.
+
+        A message whose time is over while it is with another host gets `grace` seconds more for its verdict.
+        """
+        self._host = host
+        self._window = window
+        self._grace = grace
+        self._matchmaker = matchmaker
+        self._send = send
+        self._tell = tell
+        self._say = say
+        self._outgoing: dict[MessageId, Outgoing] = {}
+        self._settled: dict[str, int] = {}
+        self._deadlines: Deadlines[MessageId] = Deadlines()
+        self._homeless: dict[Address, OrderedDict[MessageId, Outgoing]] = {}
+        self._turns: dict[Address, int] = {}
+        self.targets: dict[str, Target] = {host: Target(host, incarnation, "")}
+        self.counters: Counter[str] = Counter()
+
+    # --- messages ------------------------------------------------------------------------------------------------------------------------
+
+    def submit(self, parcel: Parcel, source: Source, now: float) -> None:
+        """Take over a message from `source`."""
+        envelope = parcel.envelope
+        self._note_settled(envelope)
+        known = self._outgoing.get(envelope.id)
+        if known is not None:
+            known.source = source
+            return
+        if envelope.hops >= MAX_HOPS:
+            text = f"it passed through {MAX_HOPS} receivers, the last {self._host}; do their brokers name each other?"
+            self._tell(source, Returned(envelope.id, protocol.TOO_MANY_HOPS, text))
+            return
+        outgoing = self._outgoing[envelope.id] = Outgoing(parcel, source, now + envelope.ttl)
+        self._deadlines.set(envelope.id, outgoing.deadline)
+        self._route(outgoing, now)
+
+    def _note_settled(self, envelope: Envelope) -> None:
+        self._settled[envelope.id.origin] = max(envelope.settled, self._settled.get(envelope.id.origin, 0))
+        if len(self._settled) > MAX_ORIGINS:
+            in_use = {message.origin for message in self._outgoing} | {envelope.id.origin}
+            self._settled = {origin: settled for origin, settled in self._settled.items() if origin in in_use}
+
+    def _route(self, outgoing: Outgoing, now: float) -> None:
+        envelope = outgoing.parcel.envelope
+        if envelope.host:
+            self._assign(outgoing, (envelope.host,), now)
+            return
+        route = self._matchmaker.route(envelope.address)
+        if route.problem or not route.hosts:
+            self._keep_homeless(outgoing, route.problem or f"{self._matchmaker} gave no host for {envelope.address}")
+        elif route.broker and not self.is_here(route.broker):
+            self._assign(outgoing, (route.broker,), now, to_broker=True)
+        elif envelope.address.bare:
+            host = self._choose(envelope.address, route, now)
+            if host is None:
+                self._keep_homeless(outgoing, self._why_none(envelope.address, route, now))
+            else:
+                self._tell(outgoing.source, Assigned(envelope.id, host))
+                self._assign(outgoing, (host,), now)
+        else:
+            self._assign(outgoing, route.hosts, now)
+
+    def is_here(self, host: str) -> bool:
+        """Whether `host` is this very host."""
+        return host == self._host or host in LOOPBACK
+
+    def _choose(self, address: Address, route: Route, now: float) -> str | None:
+        """Return the next host in turn that is up, has a consumer as far as is known, and does not push back."""
+        hosts = route.hosts
+        turn = self._turns.get(address, 0)
+        for step in range(len(hosts)):
+            index = (turn + step) % len(hosts)
+            if self._obstacle(hosts[index], address, now) is None:
+                self._turns[address] = index + 1
+                return hosts[index]
+        return None
+
+    def _obstacle(self, host: str, address: Address, now: float) -> str | None:
+        target = self.target(host)
+        if target.incarnation is None:
+            return target.why_not
+        lane = target.lanes.get(address)
+        if lane is not None and now < lane.no_consumer_until:
+            return "has no consumer of it"
+        if lane is not None and (now < lane.paused_until or len(lane.unsent) + len(lane.sent) >= self._window):
+            return "is pushing back"
+        return None
+
+    def _why_none(self, address: Address, route: Route, now: float) -> str:
+        reasons = "; ".join(f"{host}: {self._obstacle(host, address, now)}" for host in route.hosts[:10])
+        more = f"; and {len(route.hosts) - 10} more" if len(route.hosts) > 10 else ""
+        return f"none of the hosts that {self._matchmaker} has for {address} can take it now ({reasons}{more})"
+
+    def _keep_homeless(self, outgoing: Outgoing, why: str) -> None:
+        envelope = outgoing.parcel.envelope
+        self._homeless.setdefault(envelope.address, OrderedDict())[envelope.id] = outgoing
+        self._tell(outgoing.source, Held(envelope.id, why))
+
+    def _assign(self, outgoing: Outgoing, hosts: Iterable[str], now: float, *, to_broker: bool = False) -> None:
+        envelope = outgoing.parcel.envelope
+        lanes = []
+        for host in hosts:
+            target = self.target(host)
+            lane = target.lanes.get(envelope.address)
+            if lane is None:
+                lane = target.lanes[envelope.address] = Lane(host, envelope.address)
+            copy = Copy(outgoing, lane, to_broker, envelope.attempt)
+            outgoing.copies[host] = lane.unsent[envelope.id] = copy
+            lanes.append(lane)
+            if target.incarnation is None:
+                self._tell(outgoing.source, Held(envelope.id, f"host {host} is not up: {target.why_not}"))
+        for lane in lanes:
+            self._pump(lane, now)
+
+    def target(self, host: str) -> Target:
+        """Return what is known of `host`, which is made known if it was not."""
+        target = self.targets.get(host)
+        if target is None:
+            target = self.targets[host] = Target(host)
+        return target
+
+    def _pump(self, lane: Lane, now: float) -> None:
+        """Send what may be sent on the lane."""
+        target = self.targets[lane.host]
+        while lane.unsent and target.incarnation is not None and now >= lane.paused_until and len(lane.sent) < self._window:
+            message, copy = lane.unsent.popitem(last=False)
+            lane.sent[message] = copy
+            if copy.sent_to is None:
+                copy.sent_to = target.incarnation
+            parcel = copy.outgoing.parcel
+            self.counters["sent"] += 1
+            self.counters["retried"] += 1 if copy.attempt else 0
+            self._send(lane.host, Parcel(self._written(parcel.envelope, copy, now), parcel.body))
+
+    def _written(self, envelope: Envelope, copy: Copy, now: float) -> Envelope:
+        """Return the envelope as it is true now."""
+        return replace(
+            envelope,
+            host="" if copy.to_broker else copy.lane.host,
+            ttl=max(0.0, copy.outgoing.deadline - now),
+            settled=self._settled.get(envelope.id.origin, 0),
+            after=envelope.after if MessageId(envelope.id.origin, envelope.after) in self._outgoing else 0,
+            hops=envelope.hops + 1,
+            attempt=copy.attempt,
+        )
+
+    # --- verdicts ------------------------------------------------------------------------------------------------------------------------
+
+    def verdict(self, host: str, verdict: Accepted | Returned | Held, now: float) -> None:
+        """Take in what `host` says of messages that were sent to it."""
+        if isinstance(verdict, Accepted):
+            for message in verdict.messages:
+                self._copy_accepted(host, message, now)
+        elif isinstance(verdict, Held):
+            outgoing = self._outgoing.get(verdict.message)
+            if outgoing is not None and host in outgoing.copies:
+                self._tell(outgoing.source, verdict)
+        else:
+            outgoing = self._outgoing.get(verdict.message)
+            if outgoing is not None and host in outgoing.copies:
+                self._copy_returned(outgoing, host, verdict, now)
+
+    def _copy_accepted(self, host: str, message: MessageId, now: float) -> None:
+        outgoing = self._outgoing.get(message)
+        copy = outgoing.copies.get(host) if outgoing is not None else None
+        if outgoing is None or copy is None:
+            return
+        copy.lane.pause = FIRST_PAUSE
+        self._end_copy(outgoing, host, None, now)
+
+    def _end_copy(self, outgoing: Outgoing, host: str, failure: str | None, now: float) -> None:
+        message = outgoing.parcel.envelope.id
+        lane = outgoing.copies.pop(host).lane
+        lane.sent.pop(message, None)
+        lane.unsent.pop(message, None)
+        if failure:
+            outgoing.failures.append(failure)
+        if not outgoing.copies:
+            reason = Returned(message, protocol.EXPIRED, "; ".join(outgoing.failures)) if outgoing.failures else None
+            self._end(outgoing, reason)
+        self._pump(lane, now)
+        if outgoing.parcel.envelope.address in self._homeless:
+            self._retry_homeless(outgoing.parcel.envelope.address, now)
+
+    def _end(self, outgoing: Outgoing, failure: Returned | None) -> None:
+        message = outgoing.parcel.envelope.id
+        del self._outgoing[message]
+        self._deadlines.discard(message)
+        if failure is None:
+            self._tell(outgoing.source, Accepted((message,)))
+            return
+        self.counters[f"failed_{failure.reason}"] += 1
+        if outgoing.parcel.envelope.pattern is not Pattern.CALL:
+            self._say(logging.WARNING, f"{outgoing.parcel.envelope} was not handed over ({failure.reason}): {failure.text}")
+        self._tell(outgoing.source, failure)
+
+    def _copy_returned(self, outgoing: Outgoing, host: str, returned: Returned, now: float) -> None:
+        envelope = outgoing.parcel.envelope
+        copy = outgoing.copies[host]
+        lane = copy.lane
+        certain = copy.sent_to == self.targets[host].incarnation and not envelope.attempt
+        if returned.reason == protocol.NO_CONSUMER:
+            lane.no_consumer_until = now + NO_CONSUMER_SECONDS
+        if returned.reason == protocol.NO_CONSUMER and envelope.address.fanout:
+            self._end_copy(outgoing, host, None, now)
+        elif returned.reason in (protocol.NO_CONSUMER, protocol.FULL, protocol.DRAINING) and envelope.address.bare and certain and not envelope.host:
+            if returned.reason != protocol.NO_CONSUMER:
+                self._pause(lane, now)
+            self._take_back(copy)
+            self._route(outgoing, now)
+        elif returned.reason in (protocol.NO_CONSUMER, protocol.FULL, protocol.DRAINING, protocol.EARLIER_MISSING):
+            self._pause(lane, now)
+            self._send_again(copy)
+            if returned.text:
+                self._tell(outgoing.source, Held(envelope.id, returned.text))
+        else:
+            self._end_copy(outgoing, host, returned.text or f"returned by {host}: {returned.reason}", now)
+
+    def _pause(self, lane: Lane, now: float) -> None:
+        if now >= lane.paused_until:
+            lane.paused_until = now + lane.pause
+            lane.pause = min(LONGEST_PAUSE, lane.pause * 2)
+
+    def _take_back(self, copy: Copy) -> None:
+        """Let the copy's host have nothing to do with the message any more."""
+        message = copy.outgoing.parcel.envelope.id
+        copy.lane.sent.pop(message, None)
+        copy.lane.unsent.pop(message, None)
+        del copy.outgoing.copies[copy.lane.host]
+
+    @staticmethod
+    def _send_again(copy: Copy) -> None:
+        """Put a copy that was sent back among the unsent ones, in the order of their numbers."""
+        lane = copy.lane
+        message = copy.outgoing.parcel.envelope.id
+        if lane.sent.pop(message, None) is None:
+            return
+        later = [other for other in lane.unsent if other.origin == message.origin and other.number > message.number]
+        lane.unsent[message] = copy
+        for other in later:
+            lane.unsent.move_to_end(other)
+
+    # --- hosts ---------------------------------------------------------------------------------------------------------------------------
+
+    def host_up(self, host: str, incarnation: str, now: float) -> None:
+        """`host` can be sent to. What it was sent before goes to it again, first and in order: it knows what it took."""
+        target = self.target(host)
+        target.incarnation = incarnation
+        target.why_not = ""
+        for lane in list(target.lanes.values()):
+            again = lane.sent
+            lane.sent = OrderedDict()
+            for copy in again.values():
+                copy.attempt += 1
+            again.update(lane.unsent)
+            lane.unsent = again
+            lane.paused_until = lane.no_consumer_until = 0.0
+            lane.pause = FIRST_PAUSE
+            self._pump(lane, now)
+        for address in list(self._homeless):
+            self._retry_homeless(address, now)
+
+    def host_down(self, host: str, why: str, now: float) -> None:
+        """`host` can't be sent to. What it can't have goes elsewhere, what it may have waits for it."""
+        target = self.target(host)
+        target.incarnation = None
+        target.why_not = why
+        for lane in list(target.lanes.values()):
+            for message, copy in [*lane.unsent.items(), *lane.sent.items()]:
+                outgoing = copy.outgoing
+                if lane.address.bare and copy.sent_to is None and not outgoing.parcel.envelope.host:
+                    self._take_back(copy)
+                    self._route(outgoing, now)
+                else:
+                    self._tell(outgoing.source, Held(message, f"host {host} is not up: {why}"))
+
+    def forget_host(self, host: str) -> None:
+        """Drop what is known of a host for which nothing is on its way."""
+        del self.targets[host]
+
+    def replace_matchmaker(self, matchmaker: MatchMaker, now: float) -> None:
+        """Go by `matchmaker` from now on."""
+        self._matchmaker = matchmaker
+        for address in list(self._homeless):
+            self._retry_homeless(address, now)
+
+    @property
+    def matchmaker(self) -> MatchMaker:
+        """Return the MatchMaker that is gone by."""
+        return self._matchmaker
+
+    def consumers_changed(self, now: float) -> None:
+        """Services on this host consume something else than before."""
+        for lane in self.targets[self._host].lanes.values():
+            lane.no_consumer_until = 0.0
+        for address in list(self._homeless):
+            self._retry_homeless(address, now)
+
+    def _retry_homeless(self, address: Address, now: float) -> None:
+        waiting = self._homeless.pop(address)
+        while waiting:
+            message, outgoing = waiting.popitem(last=False)
+            if message not in self._outgoing:
+                continue
+            self._route(outgoing, now)
+            if message in self._homeless.get(address, ()):
+                self._homeless[address].update(waiting)
+                return
+
+    # --- time ----------------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Send what was held back long enough, and end what is due."""
+        for target in self.targets.values():
+            for address, lane in list(target.lanes.items()):
+                self._pump(lane, now)
+                if not lane.unsent and not lane.sent and now >= max(lane.no_consumer_until, lane.paused_until):
+                    del target.lanes[address]
+        for address in list(self._homeless):
+            self._retry_homeless(address, now)
+        for message in self._deadlines.due(now):
+            self._time_is_over(self._outgoing[message], now)
+
+    def _time_is_over(self, outgoing: Outgoing, now: float) -> None:
+        message = outgoing.parcel.envelope.id
+        if not outgoing.in_grace and any(copy.sent_to is not None for copy in outgoing.copies.values()):
+            outgoing.in_grace = True
+            self._deadlines.set(message, now + self._grace)
+            return
+        address = outgoing.parcel.envelope.address
+        homeless = self._homeless.get(address)
+        if homeless is not None and homeless.pop(message, None) is not None:
+            if not homeless:
+                del self._homeless[address]
+            route = self._matchmaker.route(address)
+            outgoing.failures.append(route.problem or self._why_none(address, route, now))
+        for host, copy in list(outgoing.copies.items()):
+            outgoing.failures.append(self._why_late(host, copy))
+            self._take_back(copy)
+        self._end(outgoing, Returned(message, protocol.EXPIRED, "; ".join(outgoing.failures)))
+
+    def _why_late(self, host: str, copy: Copy) -> str:
+        target = self.targets[host]
+        state = f"is not up ({target.why_not})" if target.incarnation is None else "did not say what became of it"
+        sent = "it was sent there and may have been taken" if copy.sent_to is not None else "it was not sent there"
+        return f"host {host} {state}; {sent}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is on its way."""
+        return not self._outgoing
+
+    def homeless(self) -> Iterable[tuple[Address, int]]:
+        """Return the addresses that no host serves now, and how many messages wait for one, for status."""
+        return [(address, len(messages)) for address, messages in self._homeless.items()]
+
+    def route_of(self, address: Address, now: float) -> tuple[Route, list[tuple[str, str]], str | None]:
+        """Return where `address` leads, each host's obstacle (empty for none), and the host that is next in turn."""
+        route = self._matchmaker.route(address)
+        obstacles = [(host, self._obstacle(host, address, now) or "") for host in route.hosts]
+        turn = self._turns.get(address, 0) % max(1, len(obstacles))
+        free = [host for host, obstacle in obstacles[turn:] + obstacles[:turn] if not obstacle]
+        return route, obstacles, free[0] if free and address.bare else None
