@@ -26,7 +26,7 @@ def ipc_endpoint(directory: str | Path) -> str:
     path = socket_path(directory)
     length = len(os.fsencode(path))
     if length > MAX_SOCKET_PATH:
-        raise IpcError(f"rpc_zmq_ipc_dir {directory}: the socket's path would have {length} bytes, more than the {MAX_SOCKET_PATH} that a UNIX socket may have")
+        raise IpcError(f"rpc_zmq_ipc_dir {directory}: the socket's path has {length} bytes; a UNIX socket's may have {MAX_SOCKET_PATH} at most")
     return f"ipc://{path}"
 
 

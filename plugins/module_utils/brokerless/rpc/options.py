@@ -44,7 +44,7 @@ def options() -> list[cfg.Opt]:
             "rpc_zmq_start_port",
             min=1,
             default=9500,
-            help="The first TCP port of the reserved range. Worker N of the receiver listens on this port + N. All hosts must agree on it.",
+            help="The first TCP port of the reserved range; worker N of the receiver listens on this port + N. All hosts must agree on it.",
         ),
         cfg.IntOpt(
             "rpc_zmq_port_count",
@@ -105,7 +105,7 @@ def options() -> list[cfg.Opt]:
             "rpc_zmq_heartbeat_interval",
             min=0.05,
             default=1.0,
-            help="Seconds between heartbeats, between receivers and between a service and its receiver. One that is silent for three of them is down.",
+            help="Seconds between heartbeats of receivers to each other and to their services. One that is silent for three of them is down.",
         ),
         cfg.IntOpt("rpc_thread_pool_size", min=1, default=1024, help="The most requests that one service process works on at the same time."),
         cfg.FloatOpt("rpc_response_timeout", min=0.001, default=60.0, help="Seconds that a call waits for its answer."),
@@ -115,7 +115,9 @@ def options() -> list[cfg.Opt]:
             default=["builtins", "nova.exception", "cinder.exception", "brokerless.rpc.errors"],
             help="Modules whose exceptions are raised at the caller by their own class. All others arrive as RemoteError.",
         ),
-        cfg.FloatOpt("matchmaker_heartbeat_freq", min=0.05, default=300.0, help="Seconds between a consumer's registrations at a dynamic MatchMaker."),
+        cfg.FloatOpt(
+            "matchmaker_heartbeat_freq", min=0.05, default=300.0, help="Seconds between a consumer's registrations at a dynamic MatchMaker."
+        ),
         cfg.FloatOpt("matchmaker_heartbeat_ttl", min=0.1, default=600.0, help="Seconds after which a registration that was not renewed is dead."),
     ]
 
@@ -150,5 +152,7 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
             raise OptionError(f"option {option.name} in {', '.join(files) or 'the environment'}: {error}") from error
     last_port = conf.rpc_zmq_start_port + conf.rpc_zmq_port_count - 1
     if last_port > 65535:
-        raise OptionError(f"rpc_zmq_start_port {conf.rpc_zmq_start_port} with rpc_zmq_port_count {conf.rpc_zmq_port_count} ends at {last_port}, past 65535")
+        raise OptionError(
+            f"rpc_zmq_start_port {conf.rpc_zmq_start_port} with rpc_zmq_port_count {conf.rpc_zmq_port_count} ends at {last_port}, past 65535"
+        )
     return conf

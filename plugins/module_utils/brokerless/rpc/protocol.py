@@ -276,7 +276,7 @@ def _envelope_fields(envelope: Envelope) -> tuple[Any, ...]:
 _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Hello: lambda m: (m.role, m.host, m.incarnation, m.name, m.pid, m.window, m.taken),
     Welcome: lambda m: (m.host, m.incarnation),
-    WhoAreYou: lambda m: (),
+    WhoAreYou: lambda _m: (),
     Consume: lambda m: (m.revision, [_address_fields(address) for address in m.addresses]),
     Consuming: lambda m: (m.revision,),
     Accepted: lambda m: (m.messages,),
@@ -286,7 +286,7 @@ _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Credit: lambda m: (m.count,),
     Ping: lambda m: (m.stamp,),
     Pong: lambda m: (m.stamp,),
-    Bye: lambda m: (),
+    Bye: lambda _m: (),
     Inspect: lambda m: (m.token, m.question, m.argument),
     Report: lambda m: (m.token, m.answer),
 }

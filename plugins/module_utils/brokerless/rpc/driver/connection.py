@@ -112,7 +112,6 @@ class _Waiter:
         self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.number = 0
         self.note = ""
-        self.abandoned = False
 
 
 _Command: TypeAlias = Callable[[float], None]
@@ -121,7 +120,9 @@ _Command: TypeAlias = Callable[[float], None]
 class Connection:
     """A process's connection to the receiver of its host. All methods may be called from any thread."""
 
-    def __init__(self, ipc_dir: str, host: str, *, pool_size: int = 1024, backlog: int = 4096, max_message: int = 16 << 20, heartbeat: float = 1.0) -> None:
+    def __init__(
+        self, ipc_dir: str, host: str, *, pool_size: int = 1024, backlog: int = 4096, max_message: int = 16 << 20, heartbeat: float = 1.0
+    ) -> None:
         """Connect to the receiver in `ipc_dir` on this `host`; it need not be there yet.
 
         At most `pool_size` messages are worked on at the same time, `backlog` messages for one address may be under way, and none may be larger
@@ -149,6 +150,16 @@ class Connection:
         name = Path(sys.argv[0] or "python").name
         identity = Identity(host, new_incarnation(os.urandom(8)), name, os.getpid(), self._window, heartbeat)
         self._session = Session(identity, time.monotonic())
+        self._on: dict[type, Callable[[Any], None]] = {
+            HandOver: self._hand_over,
+            Answer: self._answer,
+            Settled: self._settled,
+            Note: self._note,
+            ConsumptionKnown: self._consumption_known,
+            Reported: self._reported,
+            Say: lambda effect: LOG.log(effect.level, "%s", effect.text),
+        }
+        self._thread_goes_on = True
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="rpc-io", daemon=True)
@@ -346,8 +357,6 @@ class Connection:
             LOG.exception("the I/O thread of the RPC driver died; this process can't send or consume any more")
             raise
 
-    _thread_goes_on = True
-
     def _say_farewell(self, _now: float) -> None:
         self._session.farewell()
         self._thread_goes_on = False
@@ -372,7 +381,7 @@ class Connection:
                 try:
                     session.receive(decode(frames), now)
                 except ProtocolError as error:
-                    LOG.error("the receiver sent what is no message: %s", error)
+                    LOG.error("the receiver sent what is no message: %s", error)  # noqa: TRY400 - the fault is not in this process
         done = len(self._worked_off)
         if done:
             for _ in range(done):
@@ -394,29 +403,32 @@ class Connection:
     def _do(self, effect: Effect, receiver: _ReceiverSocket) -> None:
         if isinstance(effect, Transmit):
             receiver.send(encode(effect.message))
-        elif isinstance(effect, HandOver):
-            self._hand_over(effect)
-        elif isinstance(effect, Answer):
-            waiter = self._waiting_calls.pop(effect.number, None)
-            if waiter is not None:
-                waiter.answers.put(effect.body)
-        elif isinstance(effect, Settled):
-            address = self._addresses_of.pop(effect.number, None)
-            if address is not None:
-                self._backlog.leave(address)
-        elif isinstance(effect, Note):
-            noted = self._waiting_calls.get(effect.number)
-            if noted is not None:
-                noted.note = effect.text
-        elif isinstance(effect, ConsumptionKnown):
-            for revision in [revision for revision in self._waiting_consumption if revision <= effect.revision]:
-                self._waiting_consumption.pop(revision).answers.put(None)
-        elif isinstance(effect, Reported):
-            asking = self._waiting_reports.pop(effect.token, None)
-            if asking is not None:
-                asking.answers.put(effect.answer)
-        elif isinstance(effect, Say):
-            LOG.log(effect.level, "%s", effect.text)
+        else:
+            self._on[type(effect)](effect)
+
+    def _answer(self, effect: Answer) -> None:
+        waiter = self._waiting_calls.pop(effect.number, None)
+        if waiter is not None:
+            waiter.answers.put(effect.body)
+
+    def _settled(self, effect: Settled) -> None:
+        address = self._addresses_of.pop(effect.number, None)
+        if address is not None:
+            self._backlog.leave(address)
+
+    def _note(self, effect: Note) -> None:
+        waiter = self._waiting_calls.get(effect.number)
+        if waiter is not None:
+            waiter.note = effect.text
+
+    def _consumption_known(self, effect: ConsumptionKnown) -> None:
+        for revision in [revision for revision in self._waiting_consumption if revision <= effect.revision]:
+            self._waiting_consumption.pop(revision).answers.put(None)
+
+    def _reported(self, effect: Reported) -> None:
+        waiter = self._waiting_reports.pop(effect.token, None)
+        if waiter is not None:
+            waiter.answers.put(effect.answer)
 
     def _hand_over(self, effect: HandOver) -> None:
         address = effect.parcel.envelope.address
@@ -431,7 +443,7 @@ class Connection:
         try:
             self._pool.submit(self._work, chosen, incoming)
         except RuntimeError:
-            LOG.error("%s came when this process was ending; it is dropped", effect.parcel.envelope)
+            LOG.warning("%s came when this process was ending; it is dropped", effect.parcel.envelope)
 
     def _work(self, handlers: list[Handler], incoming: Incoming) -> None:
         for handler in handlers:

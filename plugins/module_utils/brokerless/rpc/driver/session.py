@@ -9,8 +9,9 @@ accepted, and tells a receiver that was started anew. No sockets, clocks or thre
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..deadlines import Deadlines
 from ..envelope import Envelope, MessageId, Pattern
@@ -94,6 +95,19 @@ class Session:
         self._next_beat = now
         self._ping_at = now
         self._heard_at = now
+        self._on: dict[type, Callable[[Any, float], None]] = {
+            Parcel: self._parcel,
+            Accepted: self._accepted,
+            Assigned: self._assigned,
+            Held: self._held,
+            Returned: self._returned,
+            Welcome: self._welcomed,
+            WhoAreYou: lambda _message, _now: self._greet(),
+            Consuming: lambda message, _now: self._effects.append(ConsumptionKnown(message.revision)),
+            Report: self._reported,
+            Ping: lambda message, _now: self._transmit(Pong(message.stamp)),
+            Bye: self._dismissed,
+        }
 
     # --- effects ---------------------------------------------------------------------------------------------------------------------------
 
@@ -154,36 +168,32 @@ class Session:
     def receive(self, message: Message, now: float) -> None:
         """The receiver said something."""
         self._heard_at = now
-        if isinstance(message, Parcel):
-            self._parcel(message, now)
-        elif isinstance(message, Accepted):
-            for accepted in message.messages:
-                if accepted.origin == self._me.origin:
-                    self._settle(accepted.number, "")
-        elif isinstance(message, Assigned):
-            unsettled = self._unsettled_of(message.message)
-            if unsettled is not None:
-                unsettled.envelope.host = message.host
-        elif isinstance(message, Held):
-            unsettled = self._unsettled_of(message.message)
-            if unsettled is not None:
-                self._note(message.message.number, unsettled, message.text)
-        elif isinstance(message, Returned):
-            self._returned(message)
-        elif isinstance(message, Ping):
-            self._transmit(Pong(message.stamp))
-        elif isinstance(message, Consuming):
-            self._effects.append(ConsumptionKnown(message.revision))
-        elif isinstance(message, Report):
-            if self._questions.pop(message.token, None) is not None:
-                self._effects.append(Reported(message.token, message.answer))
-        elif isinstance(message, Welcome):
-            self._welcomed(now)
-        elif isinstance(message, WhoAreYou):
-            self._greet()
-        elif isinstance(message, Bye):
-            self._ready = False
-            self._why_not = "the receiver does not serve this process (see its log), or is shutting down"
+        on = self._on.get(type(message))
+        if on is not None:
+            on(message, now)
+
+    def _accepted(self, accepted: Accepted, _now: float) -> None:
+        for message in accepted.messages:
+            if message.origin == self._me.origin:
+                self._settle(message.number, "")
+
+    def _assigned(self, assigned: Assigned, _now: float) -> None:
+        unsettled = self._unsettled_of(assigned.message)
+        if unsettled is not None:
+            unsettled.envelope.host = assigned.host
+
+    def _held(self, held: Held, _now: float) -> None:
+        unsettled = self._unsettled_of(held.message)
+        if unsettled is not None:
+            self._note(held.message.number, unsettled, held.text)
+
+    def _reported(self, report: Report, _now: float) -> None:
+        if self._questions.pop(report.token, None) is not None:
+            self._effects.append(Reported(report.token, report.answer))
+
+    def _dismissed(self, _bye: Bye, _now: float) -> None:
+        self._ready = False
+        self._why_not = "the receiver does not serve this process (see its log), or is shutting down"
 
     def _unsettled_of(self, message: MessageId) -> Unsettled | None:
         return self._unsettled.get(message.number) if message.origin == self._me.origin else None
@@ -192,7 +202,7 @@ class Session:
         unsettled.note = text
         self._effects.append(Note(number, text))
 
-    def _welcomed(self, now: float) -> None:
+    def _welcomed(self, _welcome: Welcome, now: float) -> None:
         if self._ready:
             return
         self._ready = True
@@ -245,7 +255,7 @@ class Session:
             del self._last_directed[address]
         self._effects.append(Settled(number, failure))
 
-    def _returned(self, returned: Returned) -> None:
+    def _returned(self, returned: Returned, _now: float) -> None:
         unsettled = self._unsettled_of(returned.message)
         if unsettled is None:
             return

@@ -194,17 +194,15 @@ class ReceiverCore:
         self._now = now
         if isinstance(message, Hello):
             self._client_joined(key, message, now)
-            return
-        if isinstance(message, Inspect):
+        elif isinstance(message, Inspect):
             self._effects.append(ToClient(key, Report(message.token, self._answer(message, now))))
-            return
-        if isinstance(message, Ping):
-            self._effects.append(ToClient(key, Pong(message.stamp) if key in self._delivery.clients else WhoAreYou()))
-            return
-        if key not in self._delivery.clients:
+        elif key not in self._delivery.clients:
             if not isinstance(message, Bye | Pong):
                 self._effects.append(ToClient(key, WhoAreYou()))
-            return
+        else:
+            self._from_known_client(key, message, now)
+
+    def _from_known_client(self, key: bytes, message: Message, now: float) -> None:
         if isinstance(message, Parcel):
             self.counters["from_services"] += 1
             self._forwarding.submit(message, ("client", key), now)
@@ -216,6 +214,8 @@ class ReceiverCore:
             self._delivery.consume(key, message.addresses, now)
             self._effects.append(ToClient(key, Consuming(message.revision)))
             self._forwarding.consumers_changed(now)
+        elif isinstance(message, Ping):
+            self._effects.append(ToClient(key, Pong(message.stamp)))
         elif isinstance(message, Bye):
             self._client_left(key, now, certain=True)
         elif not isinstance(message, Pong):
@@ -256,6 +256,9 @@ class ReceiverCore:
                 self.refused(f"link {link.hex()}", "it is not a receiver", now)
                 return
             self._links[link] = message.host
+            known = self._peers.get(message.host)
+            if known is not None:
+                known.redial_at = now
             self._effects.append(ToLink(link, Welcome(self._settings.host, self._settings.incarnation)))
         elif link not in self._links:
             if not isinstance(message, Bye):
@@ -470,7 +473,8 @@ class ReceiverCore:
             for queue in self._delivery.queues()
             if queue.waiting
         ]
-        queues += [{"address": str(address), "waiting": count, "held_reason": "no host can take it"} for address, count in self._forwarding.homeless()]
+        homeless = self._forwarding.homeless()
+        queues += [{"address": str(address), "waiting": count, "held_reason": "no host can take it"} for address, count in homeless]
         return {
             "host": self._settings.host,
             "version": self._settings.version,

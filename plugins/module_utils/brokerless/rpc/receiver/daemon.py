@@ -324,7 +324,7 @@ class ReceiverDaemon:
         try:
             matchmaker = make_matchmaker(self._conf)
         except ValueError as error:
-            LOG.error("%s; the ring that was read before stays in use", error)
+            LOG.error("%s; the ring that was read before stays in use", error)  # noqa: TRY400 - the operator's fault has no traceback
             self._core.matchmaker_failed(str(error))
             return
         self._core.replace_matchmaker(matchmaker, time.monotonic())
