@@ -346,6 +346,8 @@ def main() -> None:
     for option in ("timeout", "settle"):
         if module.params[option] < 0:
             module.fail_json(msg=f"{option} can't be negative, but is {module.params[option]:g}")
+    if module.params["command"] is not None and not any(module.params["command"][:1]):
+        module.fail_json(msg="command is empty; its first item must be a program")
     task = ProcessModule(module)
     if task.log_file == str(task.pid_file):
         module.fail_json(msg=f"log_file and pid_file can't be one file, {task.log_file}")

@@ -90,8 +90,8 @@ round_trip_ms:
   type: float
   sample: 1.8
 answers:
-  description: All answers, in the order in which they came.
-  returned: success
+  description: All answers. There is more than one for a fanout only.
+  returned: success, or a fanout that some hosts did not answer
   type: list
   elements: dict
   contains:
@@ -103,6 +103,24 @@ answers:
       description: Milliseconds until the answer came.
       type: float
       sample: 1.8
+    pid:
+      description: The process that answered.
+      type: int
+      sample: 4711
+silent:
+  description: The hosts of a fanout that did not answer, and why.
+  returned: if there are any
+  type: list
+  elements: dict
+  contains:
+    host:
+      description: The host that did not answer.
+      type: str
+      sample: compute2
+    reason:
+      description: What is known about the cause.
+      type: str
+      sample: "no answer from topic 'compute.compute2' within 5 seconds"
 attempts:
   description: How many pings were sent.
   returned: unless skipped
@@ -119,19 +137,10 @@ import json
 import os
 import time
 import typing as t
-from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brokerless.openstack.plugins.module_utils.brokerless.rpc.topics import TopicError, parse_topic
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Who answered a ping, and after how many milliseconds."""
-
-    host: str
-    round_trip_ms: float
 
 
 class PingFault(Exception):
@@ -144,15 +153,15 @@ def ping_command(executable: str, config_file: str | None, topic: str, timeout: 
     return [executable, "--json", *files, "ping", topic, "--timeout", f"{timeout:g}"]
 
 
-def read_answers(output: str) -> list[Answer]:
-    """Read what the program wrote to its standard output. Raises `PingFault` if that holds no answer."""
+def read_answers(output: str) -> dict[str, t.Any]:
+    """Return who answered and who did not, from what the program wrote to its standard output. Raises `PingFault` if that can't be read."""
     try:
-        answers = [Answer(str(answer["host"]), float(answer["round_trip_ms"])) for answer in json.loads(output)["answers"]]
-    except (ValueError, TypeError, KeyError) as error:
+        said = json.loads(output)
+        answers = [{**answer, "host": str(answer["host"]), "round_trip_ms": float(answer["round_trip_ms"])} for answer in said["answers"]]
+        silent = [{"host": str(other["host"]), "reason": str(other["reason"])} for other in said.get("silent", [])]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PingFault(f"its answer can't be read: {output.strip()[:200]!r}") from error
-    if not answers:
-        raise PingFault("it reported success but no answer")
-    return answers
+    return {"answers": answers, **({"silent": silent} if silent else {})}
 
 
 def last_line(text: str) -> str:
@@ -180,23 +189,20 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         return {"topic": topic, "msg": f"can't ping topic {topic!r}: {problem}", "skipped" if module.check_mode else "failed": True}
     command = ping_command(executable, config_file, topic, module.params["timeout"])
     attempts = module.params["retries"] + 1
-    code, fault = 0, ""
+    code, output, fault = 0, "", ""
     for attempt in range(1, attempts + 1):
         if attempt > 1:
             time.sleep(module.params["delay"])
         code, output, errors = module.run_command(command, handle_exceptions=False)
         if code == 0:
-            answers = read_answers(output)
-            first = answers[0]
-            return {
-                "topic": topic,
-                "host": first.host,
-                "round_trip_ms": first.round_trip_ms,
-                "answers": [{"host": answer.host, "round_trip_ms": answer.round_trip_ms} for answer in answers],
-                "attempts": attempt,
-            }
+            facts = read_answers(output)
+            if not facts["answers"]:
+                raise PingFault("it reports success, but no answer")
+            first = facts["answers"][0]
+            return {"topic": topic, "host": first["host"], "round_trip_ms": first["round_trip_ms"], "attempts": attempt, **facts}
         fault = last_line(errors) or f"{executable} ended with exit code {code} and said nothing"
-    return {"topic": topic, "failed": True, "msg": fault, "rc": code, "attempts": attempts}
+    facts = read_answers(output) if output.strip() else {}
+    return {"topic": topic, "failed": True, "msg": fault, "rc": code, "attempts": attempts, **facts}
 
 
 def main() -> None:
