@@ -109,7 +109,6 @@ def test_recipes_that_differ_have_different_digests(tmp_path: Path) -> None:
     assert recipe.digest() == replace(recipe, environment={"SECRET": "x"}).digest()
 
 
-@pytest.mark.usefixtures("service")
 def test_the_running_process_is_found_again(service: tuple[subprocess.Popen[bytes], Identity], pid_file: Path) -> None:
     process, identity = service
     assert running_process(pid_file) == identity
@@ -128,7 +127,7 @@ def test_a_process_that_has_ended_is_not_found_even_if_nobody_took_note(pid_file
 def test_a_process_leads_its_own_session_and_holds_nothing_of_ours(service: tuple[subprocess.Popen[bytes], Identity], tmp_path: Path) -> None:
     pid = service[1].pid
     assert os.getsid(pid) == os.getpgid(pid) == pid
-    open_files = {descriptor.name: os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}
+    open_files = {descriptor.name: str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}
     assert open_files == {"0": "/dev/null", "1": f"{tmp_path}/service.log", "2": f"{tmp_path}/service.log"}
 
 
