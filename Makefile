@@ -74,6 +74,10 @@ docs: deps ## check the documentation and build it into docs/_build
 packaging: deps ## build the wheel and the tarball, install and use them (tests/packaging)
 	@.venv/bin/python tools/run_checks.py packaging
 
+.PHONY: dist
+dist: deps ## build what a release consists of: the wheel and the collection's tarball
+	@.venv/bin/python tools/build_artifacts.py dist
+
 .PHONY: lock
 lock: deps ## resolve requirements/*.in anew into the pinned requirements/*.txt
 	@.venv/bin/python tools/lock_requirements.py

@@ -18,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from checkout_files import CHECKOUT, copy_files, files_of_checkout
+
 HOME = CHECKOUT / ".cache" / "ansible-test-home"
 PIP_OF_ANSIBLE_TEST = "24.2"
 """What ansible-test 2.19 puts into its virtual environments; it would fetch the installer from a host that is no package registry."""
@@ -50,21 +51,6 @@ def write_pip_config(path: Path, listing: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         config.write(file)
-
-
-def files_of_checkout() -> list[Path]:
-    """Return the files that git does not ignore, committed or not, relative to the checkout."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    output = subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return [Path(name) for name in sorted(set(output.split("\0")) - {""}) if (CHECKOUT / name).exists()]
-
-
-def copy_files(files: list[Path], destination: Path) -> None:
-    """Copy `files` with their modes and times; links stay links."""
-    for file in files:
-        target = destination / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(CHECKOUT / file, target, follow_symlinks=False)
 
 
 def main() -> int:

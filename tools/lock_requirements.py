@@ -3,6 +3,7 @@
 """Resolve requirements/*.in into requirements/*.txt, every version pinned: `python tools/lock_requirements.py`.
 
 runtime.txt is resolved first; tools.txt is resolved with its versions given, and lists only what runtime.txt does not.
+Role `runtime` carries a copy of runtime.txt.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
+CHECKOUT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = CHECKOUT / "requirements"
+ROLE_COPY = CHECKOUT / "roles" / "runtime" / "files" / "requirements.txt"
+"""An installed collection has no `requirements/` that its roles may read."""
 
 
 def pins(report: dict[str, Any]) -> dict[str, str]:
@@ -35,9 +39,10 @@ def resolve(*arguments: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Write both files."""
+    """Write the files."""
     runtime = resolve("-r", str(REQUIREMENTS / "runtime.in"))
-    (REQUIREMENTS / "runtime.txt").write_text(render("runtime.in", runtime), encoding="utf-8")
+    for copy in (REQUIREMENTS / "runtime.txt", ROLE_COPY):
+        copy.write_text(render("runtime.in", runtime), encoding="utf-8")
     everything = resolve("-r", str(REQUIREMENTS / "tools.in"), "-r", str(REQUIREMENTS / "runtime.txt"))
     tools = {name: version for name, version in everything.items() if name not in runtime}
     (REQUIREMENTS / "tools.txt").write_text(render("tools.in", tools), encoding="utf-8")

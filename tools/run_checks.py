@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from checkout_files import CHECKOUT, files_of_checkout
 from link_collection import link_collection
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / ".cache" / "test-results"
 DOCS = CHECKOUT / "docs" / "_build"
 COLLECTION = "brokerless.openstack"
@@ -60,13 +60,6 @@ def read_junit(report: Path) -> JunitCounts:
         return sum(int(suite.get(attribute, "0")) for suite in suites)
 
     return JunitCounts(total("tests"), total("failures") + total("errors"), total("skipped"))
-
-
-def files_of_checkout(*patterns: str) -> list[str]:
-    """Return the files that match git's `patterns` and are not ignored, committed or not."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *patterns]
-    output = subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return sorted(name for name in set(output.split("\0")) if name and (CHECKOUT / name).is_file())
 
 
 def shell_scripts() -> list[str]:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from run_checks import files_of_checkout
+from checkout_files import files_of_checkout
 
 FILES = files_of_checkout()
 PYTHON_FILES = [name for name in FILES if name.endswith(".py") and name.startswith(("plugins/", "tools/", "demo/"))]

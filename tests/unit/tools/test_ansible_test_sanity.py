@@ -1,13 +1,13 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""What ansible-test is given: a real tree, and pip's configuration."""
+"""What ansible-test is given: pip's configuration."""
 
 from __future__ import annotations
 
 import configparser
 from pathlib import Path
 
-from ansible_test_sanity import copy_files, files_of_checkout, write_pip_config
+from ansible_test_sanity import write_pip_config
 
 
 def test_pip_configuration_is_written_down(tmp_path: Path) -> None:
@@ -23,13 +23,3 @@ def test_pip_configuration_is_written_down(tmp_path: Path) -> None:
 def test_no_pip_configuration_is_fine(tmp_path: Path) -> None:
     write_pip_config(tmp_path / "pip.conf", "")
     assert (tmp_path / "pip.conf").read_text(encoding="utf-8").split() == ["[global]"]
-
-
-def test_tree_holds_real_files(tmp_path: Path, checkout: Path) -> None:
-    files = files_of_checkout()
-    assert Path("galaxy.yml") in files
-    assert [name for name in files if name.parts[0] in {".venv", ".cache", "collections"}] == []
-    copy_files([Path("galaxy.yml"), Path(".ci/run")], tmp_path)
-    assert not (tmp_path / "galaxy.yml").is_symlink()
-    assert (tmp_path / "galaxy.yml").read_bytes() == (checkout / "galaxy.yml").read_bytes()
-    assert (tmp_path / ".ci" / "run").stat().st_mode & 0o111
