@@ -91,7 +91,7 @@ def test_runtime_file_keeps_to_its_layer(path: Path) -> None:
         ("import importlib\nimportlib.import_module('zmq')", "zmq must come by soft_import"),
         (
             "from brokerless.version import VERSION",
-            "brokerless.version must be a relative import: the package has another name inside the collection",
+            "brokerless.version must be a relative import: inside the collection the package has another name",
         ),
         ("from ...version import VERSION", "line 1 climbs out of the runtime"),
         ("x = soft_import('ansible.errors', 'ansible-core')", "ansible.errors is Ansible's"),
