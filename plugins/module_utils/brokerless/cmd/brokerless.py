@@ -21,8 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..rpc import impl_zmq
-from ..rpc.driver.connection import NotAccepted, NotAnswered, process_connection
+from ..rpc.driver.connection import NotAccepted, NotAnswered, close_connections, process_connection
 from ..rpc.errors import RemoteError, RPCException
+from ..rpc.ipc import IpcError
 from ..rpc.matchmaker.ring_file import RingError, read_ring
 from ..rpc.options import OptionError, load_options
 from ..rpc.remote_exceptions import REMOTE_SUFFIX
@@ -42,6 +43,14 @@ PING_TIMEOUT = 5.0
 
 PINGS_AT_ONCE = 32
 
+DRIVER_LOG = logging.getLogger("brokerless.driver")
+
+CLOSING_SECONDS = 1.0
+"""How long the end of a command may take; by then nothing is under way any more that anyone waits for."""
+
+SETTLING_BEATS = 12
+"""For so many heartbeats after a cast's time the driver may still learn what became of it."""
+
 USAGE, FAILURE, SUCCESS = 2, 1, 0
 
 
@@ -59,8 +68,6 @@ class Partial(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    # What the driver logs is told in the one line on standard error as far as it matters here.
-    logging.getLogger(__name__.partition(".")[0]).addHandler(logging.NullHandler())
     try:
         options = _parse(arguments)
     except SystemExit as leave:
@@ -82,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
         data = command(options)
     except Partial as error:
         data, trouble = error.data, str(error)
-    except (CommandFailed, OptionError, RingError, TopicError, RPCException, MissingDependency, OSError) as error:
+    except (CommandFailed, IpcError, OptionError, RingError, TopicError, RPCException, MissingDependency, OSError) as error:
         _complain(str(error))
         return FAILURE
     except (NotAnswered, NotAccepted) as error:
@@ -172,17 +179,43 @@ def _seconds(text: str) -> float:
 
 
 class _Receiver:
-    """This host's receiver, asked through one connection that is closed at the end."""
+    """This host's receiver, asked through one connection that is closed at the end.
+
+    What the driver logs meanwhile goes nowhere: standard error is for one line. Its errors are kept in `errors`.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.conf: cfg.ConfigOpts = load_options(options.config_file)
-        self.connection: Connection = process_connection(self.conf)
+        self.errors: list[str] = []
+        self._log = _Collector(self.errors)
 
     def __enter__(self) -> _Receiver:
+        DRIVER_LOG.addHandler(self._log)
+        self.connection: Connection = process_connection(self.conf)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.connection.close()
+        close_connections(CLOSING_SECONDS)
+        DRIVER_LOG.removeHandler(self._log)
+
+    def hand_over(self, options: argparse.Namespace) -> Mapping[str, Any]:
+        """Wait until a cast that was just made has come to its end, and return what is shown of it. Raises `CommandFailed` if it was lost."""
+        ttl = self.conf.rpc_cast_timeout if options.timeout is None else options.timeout
+        left = self.connection.settle(ttl + SETTLING_BEATS * self.conf.rpc_zmq_heartbeat_interval)
+        if self.errors or left:
+            raise CommandFailed(self.errors[-1] if self.errors else f"it is not known what became of the cast for topic {options.topic!r}")
+        return {"topic": options.topic, "method": options.method, "handed_over": True}
+
+
+class _Collector(logging.Handler):
+    """Keeps the texts of errors."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._errors = errors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._errors.append(record.getMessage())
 
 
 def _status(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -261,13 +294,13 @@ def _what_was_raised_there() -> Iterator[None]:
 def _cast(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
         impl_zmq.cast(receiver.conf, None, options.topic, _message(options), options.timeout)
-        return {"topic": options.topic, "method": options.method, "host": receiver.connection.host}
+        return receiver.hand_over(options)
 
 
 def _fanout_cast(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
         impl_zmq.fanout_cast(receiver.conf, None, options.topic, _message(options), timeout=options.timeout)
-        return {"topic": options.topic, "method": options.method, "host": receiver.connection.host}
+        return receiver.hand_over(options)
 
 
 def _ring_check(options: argparse.Namespace) -> Mapping[str, Any]:

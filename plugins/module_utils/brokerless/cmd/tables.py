@@ -119,8 +119,8 @@ def call(data: Mapping[str, Any]) -> Shown:
 
 
 def cast(data: Mapping[str, Any]) -> Shown:
-    """Say that a cast was accepted."""
-    return [_line(f"Method {data['method']} for topic {data['topic']}: accepted by the receiver of {data['host']}.")]
+    """Say that a cast was handed over."""
+    return [_line(f"Method {data['method']} for topic {data['topic']} was handed over.")]
 
 
 def ring_check(data: Mapping[str, Any]) -> Shown:

@@ -12,13 +12,13 @@ A message is `{"method": …, "args": {…}}`, perhaps with `version` and `names
 from __future__ import annotations
 
 import logging
+import os
 import threading
-import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .driver.connection import NotAccepted, NotAnswered, process_connection
+from .driver.connection import NotAccepted, NotAnswered, close_connections, process_connection
 from .errors import InvalidRPCConnectionReuse, NotSent, Timeout
 from .json_bodies import decode_reply, encode_request
 from .options import register_options
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_used: weakref.WeakSet[DriverConnection] = weakref.WeakSet()
-"""The driver's connections that this process used here, for `cleanup`."""
-
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register the options on `conf`. Registering them twice does no harm."""
@@ -44,11 +41,14 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def _driver(conf: cfg.ConfigOpts) -> DriverConnection:
+    _register_options_once(conf)
+    return process_connection(conf)
+
+
+def _register_options_once(conf: cfg.ConfigOpts) -> None:
+    """Register the options unless they are; to ask is a hundred times as fast as to register them again, and each call asks."""
     if "rpc_zmq_ipc_dir" not in conf:
         register_options(conf)
-    connection = process_connection(conf)
-    _used.add(connection)
-    return connection
 
 
 def multicall(
@@ -130,10 +130,11 @@ def notify(
 
 
 def cleanup() -> None:
-    """Close this process's connections to its receiver, and with them all of its consumers. The next call connects anew."""
-    for connection in list(_used):
-        connection.close()
-    _used.clear()
+    """Wait a few seconds for casts that are under way, and close this process's link to its receiver, and with it all of its consumers.
+
+    The next call makes a new one.
+    """
+    close_connections()
 
 
 def ping(conf: cfg.ConfigOpts, topic: str, timeout: float | None = None) -> dict[str, Any]:
@@ -169,7 +170,9 @@ class Connection:
     """The consumers of a service. They get messages from `consume_in_thread()` on, in the process's worker threads, until `close()`."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._driver = _driver(conf)
+        _register_options_once(conf)
+        self._conf = conf
+        self._pid = os.getpid()
         self._host: str = conf.rpc_zmq_host
         self._max_message_size: int = conf.rpc_zmq_max_message_size
         self._waiting: list[tuple[list[Address], RequestHandler]] = []
@@ -208,9 +211,10 @@ class Connection:
         """Make the consumers live that were created since the last time, and return."""
         with self._lock:
             self._check_open()
+            self._pid = os.getpid()
             while self._waiting:
                 addresses, handler = self._waiting[0]
-                subscription = self._driver.subscribe(addresses, handler)
+                subscription = _driver(self._conf).subscribe(addresses, handler)
                 if self._closed:
                     subscription.close()
                     return
@@ -231,8 +235,10 @@ class Connection:
             self._held_until_closed.release()
             subscriptions, self._subscriptions = self._subscriptions, []
             self._waiting.clear()
-        for subscription in subscriptions:
-            subscription.close()
+        if self._pid == os.getpid():
+            # in a child of the process that consumes there is nothing to close: the link is the parent's
+            for subscription in subscriptions:
+                subscription.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .context import RpcContext
 from .dispatch import dispatch, public_method
+from .driver.connection import NotAccepted
 from .errors import ClientException, MalformedBody, NoSuchMethod, ResultTooLarge, Unserialisable, UnsupportedRpcVersion
 from .json_bodies import Request, decode_request, encode_failure, encode_values
 from .json_values import cut
@@ -28,18 +29,15 @@ log = logging.getLogger(__name__)
 
 PING = "-ping"
 
-ENVELOPE_ROOM = 4096
-"""Bytes of the largest message that are not for the body."""
-
 
 class RequestHandler:
     """The handler of one consumer's messages; it is called in any of the process's worker threads and never raises."""
 
-    def __init__(self, proxy: object, host: str, max_message_size: int) -> None:
-        """`proxy` has the methods, or is a dispatcher; `host` names this host in answers to pings; `max_message_size` is in bytes."""
+    def __init__(self, proxy: object, host: str, max_body_size: int) -> None:
+        """`proxy` has the methods, or is a dispatcher; `host` names this host in answers to pings; `max_body_size` is in bytes."""
         self._proxy = proxy
         self._host = host
-        self._max_body_size = max_message_size - ENVELOPE_ROOM
+        self._max_body_size = max_body_size
 
     def __call__(self, incoming: Incoming) -> None:
         """Answer one message."""
@@ -47,7 +45,7 @@ class RequestHandler:
             request = decode_request(incoming.body)
         except MalformedBody as error:
             log.warning("Refused a message on topic %s: %s", incoming.address, error)
-            incoming.reply(encode_failure(failure_of(error)))
+            _reply(incoming, encode_failure(failure_of(error)))
             return
         name = "(notification)" if request.method is None else cut(request.method, 60)
         if incoming.expires_in() <= 0:
@@ -55,12 +53,12 @@ class RequestHandler:
             return
         try:
             values = self._values(request)
-            if incoming.wants_reply:
-                incoming.reply(self._encode(name, values))
+            answer = self._encode(name, values) if incoming.wants_reply else b""
         except BaseException as error:  # noqa: BLE001 (a method may raise anything, SystemExit too, and it is the caller who must learn of it)
             _log_failure(error, name, incoming.address)
             cause = error.__cause__ if isinstance(error, ClientException) else None
-            incoming.reply(encode_failure(failure_of(cause or error)))
+            answer = encode_failure(failure_of(cause or error))
+        _reply(incoming, answer)
 
     def _encode(self, name: str, values: list[Any]) -> bytes:
         try:
@@ -89,6 +87,14 @@ class RequestHandler:
             raise NoSuchMethod("the consumer takes no notifications: it has no process_notification(context, message)")
         take(RpcContext.from_dict(request.context), request.message)
         return []
+
+
+def _reply(incoming: Incoming, body: bytes) -> None:
+    """Answer, if an answer is wanted. What can't be sent any more is a line in the log: its caller learns by its timeout."""
+    try:
+        incoming.reply(body)
+    except NotAccepted as error:
+        log.warning("An answer of topic %s was not sent: %s", incoming.address, error.reason)
 
 
 def _log_failure(error: BaseException, name: str, address: Address) -> None:

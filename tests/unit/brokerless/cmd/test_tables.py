@@ -70,9 +70,9 @@ def test_call_shows_json() -> None:
     assert shown(tables.call({"value": {"a": [1, "\x1b[2Jé[red]"]}})) == '{\n  "a": [\n    1,\n    "\\u001b[2J\\u00e9[red]"\n  ]\n}\n'
 
 
-def test_cast_says_who_accepted() -> None:
-    data = {"topic": "compute", "method": "reboot", "host": "control1"}
-    assert shown(tables.cast(data)) == "Method reboot for topic compute: accepted by the receiver of control1.\n"
+def test_cast_says_that_it_was_handed_over() -> None:
+    data = {"topic": "compute", "method": "reboot", "handed_over": True}
+    assert shown(tables.cast(data)) == "Method reboot for topic compute was handed over.\n"
 
 
 def test_ring_check_counts() -> None:

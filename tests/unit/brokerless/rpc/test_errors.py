@@ -45,3 +45,10 @@ def test_client_exceptions_wraps_the_expected_ones_only() -> None:
     assert caught.value.__cause__ is expected
     with pytest.raises(TypeError):
         find(TypeError())
+
+
+def test_an_error_can_be_caught_by_what_python_calls_it() -> None:
+    assert issubclass(errors.Unserialisable, TypeError)
+    assert issubclass(errors.NoSuchMethod, AttributeError)
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert [kind.__name__ for kind in kinds if not issubclass(kind, errors.RPCException)] == ["ClientException"]

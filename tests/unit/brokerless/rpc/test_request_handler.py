@@ -14,13 +14,13 @@ from brokerless.rpc.context import RpcContext
 from brokerless.rpc.errors import ResultTooLarge, Unserialisable, client_exceptions
 from brokerless.rpc.json_bodies import decode_reply, encode_request
 from brokerless.rpc.remote_exceptions import Failure
-from brokerless.rpc.request_handler import ENVELOPE_ROOM, RequestHandler
+from brokerless.rpc.request_handler import RequestHandler
 from brokerless.rpc.topics import Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TOPIC = Address("test")
-MAX_MESSAGE = ENVELOPE_ROOM + 2000
+MAX_MESSAGE = 2000
 
 
 @dataclass
