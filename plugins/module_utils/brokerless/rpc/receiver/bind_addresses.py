@@ -21,10 +21,10 @@ class BindError(ValueError):
 
 
 def adapters_of_this_host() -> dict[str, list[str]]:
-    """Return the addresses of each network adapter, IPv6 link-local ones with their scope (`fe80::1%eth0`)."""
+    """Return the addresses of each network adapter, also of those that have none, IPv6 link-local ones with their scope (`fe80::1%eth0`)."""
     return {
         adapter.name: [ip.ip if isinstance(ip.ip, str) else _with_scope(ip.ip[0], adapter.name) for ip in adapter.ips]
-        for adapter in ifaddr.get_adapters()
+        for adapter in ifaddr.get_adapters(include_unconfigured=True)
     }
 
 

@@ -124,7 +124,7 @@ class ReceiverDaemon:
             self._poller.register(readable, zmq.POLLIN)
 
     def _router(self, context: zmq.Context[Any]) -> zmq.Socket[Any]:
-        router = context.socket(zmq.ROUTER)
+        router: zmq.Socket[Any] = context.socket(zmq.ROUTER)
         self._closing.callback(router.close, FAREWELL_MS)
         beat = max(1, int(self._conf.rpc_zmq_heartbeat_interval * 1000))
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)

@@ -18,7 +18,10 @@ LOOKUP_THREADS = 4
 
 
 class NameLookup:
-    """Looks names up in the background. `on_answer(host, address or None, fault)` is called in a thread of its own."""
+    """Looks names up in the background.
+
+    `on_answer(host, address or None, fault)` is called at once for what needs no lookup, otherwise in a thread of its own.
+    """
 
     def __init__(self, known: Mapping[str, str], on_answer: Callable[[str, str | None, str], None]) -> None:
         """Use the addresses in `known` (IPv6 ones may stand in brackets) before the system's resolver."""
@@ -37,6 +40,8 @@ class NameLookup:
             self._threads.submit(_look_up, name, attempt).add_done_callback(lambda answer: self._answered(host, answer))
 
     def _answered(self, host: str, answer: Future[str]) -> None:
+        if answer.cancelled():
+            return
         error = answer.exception()
         if error is None:
             self._on_answer(host, answer.result(), "")

@@ -18,7 +18,7 @@ class SystemdNotifier:
         watchdog_pid = environment.get("WATCHDOG_PID", "")
         watchdog_usec = environment.get("WATCHDOG_USEC", "")
         mine = not watchdog_pid or watchdog_pid == str(os.getpid())
-        self.watchdog_seconds = int(watchdog_usec) / 1e6 / 2 if watchdog_usec.isdigit() and mine else None
+        self.watchdog_seconds = int(watchdog_usec) / 1e6 / 2 if watchdog_usec.isdecimal() and int(watchdog_usec) and mine else None
         """How often `WATCHDOG=1` is due: twice in the time that systemd waits for it. None if it does not."""
 
     def notify(self, *states: str) -> None:

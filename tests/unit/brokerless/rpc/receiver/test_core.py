@@ -1,0 +1,271 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""Whole receivers, many in one process, without sockets: what one says is what the other hears."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from brokerless.rpc.envelope import Envelope, MessageId, Pattern
+from brokerless.rpc.matchmaker.base import Settings
+from brokerless.rpc.protocol import Bye, Hello, Parcel, Ping, Pong, Returned, Welcome, WhoAreYou
+from brokerless.rpc.receiver.core import CoreSettings, ReceiverCore
+from brokerless.rpc.receiver.effects import Dial, HangUp, Say, ToClient, ToLink, ToPeer
+from brokerless.rpc.topics import parse_topic
+from world import Ring, World
+
+NOW = 50.0
+ORIGIN = "a" * 16
+
+
+@pytest.fixture
+def world() -> World:
+    return World({"compute": ["compute1", "compute2"]}, ["control1", "compute1", "compute2"])
+
+
+@pytest.fixture
+def core() -> ReceiverCore:
+    core = ReceiverCore(CoreSettings("control1", "1" * 16), Ring(Settings("control1"), {"compute": ["compute1"]}), NOW)
+    core.take_effects(NOW)
+    return core
+
+
+def test_a_call_is_answered_across_hosts(world: World) -> None:
+    worker = world.start_service("compute1", ["compute", "compute.compute1"])
+    caller = world.start_service("control1")
+    number = caller.call("compute.compute1", b"question")
+    world.run()
+    worker.reply(worker.requests[0], b"answer")
+    world.advance(0.2)
+    assert caller.answers == {number: b"answer"}
+    assert worker.session.unsettled == caller.session.unsettled == 0
+
+
+def test_calls_between_services_of_one_host_need_no_network(world: World) -> None:
+    worker = world.start_service("control1", ["scheduler.control1"])
+    for host in ("compute1", "compute2"):
+        world.kill_receiver(host)
+    caller = world.start_service("control1", name="caller")
+    number = caller.call("scheduler.control1", b"question")
+    world.run()
+    worker.reply(worker.requests[0], b"answer")
+    world.run()
+    assert caller.answers == {number: b"answer"}
+
+
+def test_a_cast_outlives_the_receiver_of_its_sender(world: World) -> None:
+    worker = world.start_service("compute1", ["compute.compute1"])
+    sender = world.start_service("control1")
+    world.kill_receiver("control1")
+    numbers = [sender.cast("compute.compute1", body) for body in (b"1", b"2", b"3")]
+    world.advance(2.0)
+    assert worker.bodies() == []
+    world.start_receiver("control1")
+    world.advance(6.0)
+    assert worker.bodies() == [b"1", b"2", b"3"]
+    assert [sender.settled[number] for number in numbers] == ["", "", ""]
+
+
+def test_a_cast_outlives_the_receiver_of_its_target(world: World) -> None:
+    worker = world.start_service("compute1", ["compute.compute1"])
+    sender = world.start_service("control1")
+    worker.takes = False
+    number = sender.cast("compute.compute1", b"1")
+    world.run()
+    world.kill_receiver("compute1")
+    world.advance(2.0)
+    worker.read_inbox()
+    assert worker.bodies() == []
+    world.start_receiver("compute1")
+    world.advance(10.0)
+    assert worker.bodies() == [b"1"]
+    assert sender.settled == {number: ""}
+
+
+def test_what_was_taken_before_the_receiver_died_is_not_taken_again(world: World) -> None:
+    worker = world.start_service("compute1", ["compute.compute1"])
+    other = world.start_service("compute1", ["compute.compute1"], name="other")
+    sender = world.start_service("control1")
+    sender.cast("compute.compute1", b"1")
+    while not worker.requests and not other.requests:
+        world.carry_one()
+    world.kill_receiver("compute1")
+    world.advance(0.5)
+    world.start_receiver("compute1")
+    world.advance(10.0)
+    assert worker.bodies() + other.bodies() == [b"1"]
+    assert sender.session.unsettled == 0
+
+
+def test_a_cast_that_no_one_can_take_is_an_error_at_its_sender(world: World) -> None:
+    sender = world.start_service("control1")
+    number = sender.cast("compute", b"1", ttl=3.0)
+    world.advance(8.0)
+    assert "has no consumer" in sender.settled[number]
+    assert any("was not handed over" in line for line in sender.log)
+
+
+def test_a_caller_learns_why_there_is_no_answer(world: World) -> None:
+    caller = world.start_service("control1")
+    number = caller.call("nonsense", b"")
+    world.run()
+    assert caller.notes[number] == "MatchMaker fanout-ring has no host for topic 'nonsense'"
+
+
+def test_a_service_with_another_host_name_is_turned_away(core: ReceiverCore) -> None:
+    core.from_client(b"c", Hello("service", "elsewhere", ORIGIN, "nova-api", 7), NOW)
+    effects = core.take_effects(NOW)
+    assert ToClient(b"c", Bye()) in effects
+    assert any(isinstance(effect, Say) and effect.level == logging.ERROR and "'elsewhere'" in effect.text for effect in effects)
+
+
+def test_strangers_are_asked_who_they_are(core: ReceiverCore) -> None:
+    parcel = Parcel(Envelope(MessageId(ORIGIN, 1), Pattern.CAST, parse_topic("compute"), "control1", 9.0), b"")
+    core.from_client(b"c", parcel, NOW)
+    core.from_client(b"d", Ping(1), NOW)
+    core.from_link(b"l", parcel, NOW)
+    assert core.take_effects(NOW) == [ToClient(b"c", WhoAreYou()), ToClient(b"d", WhoAreYou()), ToLink(b"l", WhoAreYou())]
+
+
+def test_what_came_to_the_wrong_host_goes_back(core: ReceiverCore) -> None:
+    core.from_link(b"l", Hello("receiver", "compute1", ORIGIN), NOW)
+    parcel = Parcel(Envelope(MessageId(ORIGIN, 1), Pattern.CAST, parse_topic("compute.c9"), "compute1", 9.0, "c9"), b"")
+    core.from_link(b"l", parcel, NOW)
+    returned = core.take_effects(NOW)[-1]
+    assert isinstance(returned, ToLink)
+    assert isinstance(returned.message, Returned)
+    assert "for host c9 and came to control1" in returned.message.text
+
+
+def test_a_peer_with_another_name_is_not_trusted() -> None:
+    core = ReceiverCore(CoreSettings("control1", "1" * 16), Ring(Settings("control1"), {"compute": ["compute1"]}), NOW)
+    assert core.take_effects(NOW) == [Dial("compute1")]
+    core.peer_connected("compute1", "192.0.2.7:9500", NOW)
+    core.from_peer("compute1", Welcome("compute2", "2" * 16), NOW)
+    effects = core.take_effects(NOW)
+    assert HangUp("compute1") in effects
+    assert any(isinstance(effect, Say) and "192.0.2.7:9500 calls itself 'compute2'" in effect.text for effect in effects)
+
+
+def test_a_silent_peer_is_down_and_dialled_again() -> None:
+    core = ReceiverCore(CoreSettings("control1", "1" * 16), Ring(Settings("control1"), {"compute": ["compute1"]}), NOW)
+    core.take_effects(NOW)
+    core.peer_connected("compute1", "192.0.2.7:9500", NOW)
+    core.from_peer("compute1", Welcome("compute1", "2" * 16), NOW)
+    core.take_effects(NOW)
+    effects = []
+    for tenth in range(1, 45):
+        core.tick(NOW + tenth / 10)
+        effects += core.take_effects(NOW + tenth / 10)
+    assert any(isinstance(effect, ToPeer) and isinstance(effect.message, Ping) for effect in effects)
+    assert HangUp("compute1") in effects
+    assert effects.index(Dial("compute1")) > effects.index(HangUp("compute1"))
+
+
+def test_a_peer_that_answers_stays_up() -> None:
+    core = ReceiverCore(CoreSettings("control1", "1" * 16), Ring(Settings("control1"), {"compute": ["compute1"]}), NOW)
+    core.take_effects(NOW)
+    core.peer_connected("compute1", "192.0.2.7:9500", NOW)
+    core.from_peer("compute1", Welcome("compute1", "2" * 16), NOW)
+    for tenth in range(1, 100):
+        now = NOW + tenth / 10
+        core.tick(now)
+        for effect in core.take_effects(now):
+            assert not isinstance(effect, HangUp)
+            if isinstance(effect, ToPeer) and isinstance(effect.message, Ping):
+                core.from_peer("compute1", Pong(effect.message.stamp), now)
+    assert core.status(now)["peers"][0]["round_trip_ms"] == 0.0
+
+
+def test_a_host_outside_the_ring_is_dialled_when_needed_and_forgotten_when_not(world: World) -> None:
+    worker = world.start_service("control1", ["scheduler.control1"])
+    sender = world.start_service("compute1")
+    sender.cast("scheduler.control1", b"1")
+    world.advance(1.0)
+    assert worker.bodies() == [b"1"]
+    core = world.cores["compute1"]
+    assert "control1" in [peer["host"] for peer in core.status(world.now)["peers"]]
+    world.advance(61.0)
+    assert "control1" not in [peer["host"] for peer in core.status(world.now)["peers"]]
+
+
+def test_an_unknown_name_holds_up_nobody_else(world: World) -> None:
+    worker = world.start_service("compute1", ["compute.compute1"])
+    sender = world.start_service("control1")
+    world.unresolvable.add("nowhere")
+    lost = sender.cast("compute.nowhere", b"lost", ttl=5.0)
+    for number in range(20):
+        sender.cast("compute.compute1", str(number).encode())
+    world.run()
+    assert len(worker.requests) == 20
+    world.advance(12.0)
+    assert "its name can't be resolved" in sender.settled[lost]
+
+
+def test_a_drained_receiver_is_passed_over_and_loses_nothing(world: World) -> None:
+    workers = {host: world.start_service(host, ["compute"]) for host in ("compute1", "compute2")}
+    sender = world.start_service("control1")
+    workers["compute1"].takes = False
+    for number in range(6):
+        sender.cast("compute", str(number).encode())
+    world.run()
+    core = world.cores["compute1"]
+    core.drain(world.now)
+    world.collect("compute1")
+    world.run()
+    workers["compute1"].read_inbox()
+    world.advance(1.0)
+    assert core.drained
+    for number in range(6, 10):
+        sender.cast("compute", str(number).encode())
+    world.advance(1.0)
+    everything = workers["compute1"].bodies() + workers["compute2"].bodies()
+    assert sorted(everything) == [str(number).encode() for number in range(10)]
+    assert sender.session.unsettled == 0
+
+
+def test_a_broker_forwards_a_fanout_to_every_host() -> None:
+    world = World({"compute": ["compute1", "compute2"]}, ["control1", "broker1", "compute1", "compute2"], fanout_broker="broker1")
+    workers = [world.start_service(host, ["fanout~compute"]) for host in ("compute1", "compute2")]
+    sender = world.start_service("control1")
+    world.advance(1.0)
+    number = sender.cast("fanout~compute", b"1")
+    world.advance(1.0)
+    assert [worker.bodies() for worker in workers] == [[b"1"], [b"1"]]
+    assert sender.settled == {number: ""}
+
+
+def test_a_consumer_that_never_answers_delays_no_other_topic(world: World) -> None:
+    stuck = world.start_service("compute1", ["volume.compute1"], name="stuck", window=1)
+    stuck.works = False
+    worker = world.start_service("compute1", ["compute.compute1"])
+    sender = world.start_service("control1")
+    for number in range(500):
+        sender.cast("volume.compute1", str(number).encode())
+    for number in range(20):
+        sender.cast("compute.compute1", str(number).encode())
+    world.run()
+    assert len(stuck.requests) == 1
+    assert len(worker.requests) == 20
+
+
+def test_status_and_route_say_what_is(world: World) -> None:
+    world.start_service("compute1", ["compute"])
+    world.kill_receiver("compute2")
+    world.advance(1.0)
+    core = world.cores["control1"]
+    status = core.status(world.now)
+    assert status["host"] == "control1"
+    assert {peer["host"]: peer["state"].split()[0] for peer in status["peers"]} == {"compute1": "up", "compute2": "down"}
+    route = core.route("compute", world.now)
+    assert [(host["host"], host["next"]) for host in route["hosts"]] == [("compute1", True), ("compute2", False)]
+    assert core.route("no/thing", world.now)["error"] == "topic 'no/thing' contains '/', which is not allowed in it"
+    assert world.cores["compute1"].status(world.now)["consumers"][0]["address"] == "compute"
+
+
+def test_refusals_are_counted_and_said_once_in_a_burst(core: ReceiverCore) -> None:
+    for _ in range(100):
+        core.refused("another host", "not MessagePack", NOW)
+    assert len([effect for effect in core.take_effects(NOW) if isinstance(effect, Say)]) == 1
+    assert core.status(NOW)["counters"]["refused"] == 100

@@ -1,0 +1,259 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The sender's side of a receiver, event by event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from brokerless.rpc import protocol
+from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
+from brokerless.rpc.matchmaker.base import Settings
+from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
+from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, NO_CONSUMER_SECONDS, Forwarding, Source
+from brokerless.rpc.topics import parse_topic
+from world import Ring
+
+SENDER = "a" * 16
+CLIENT: Source = ("client", b"key")
+GRACE = 3.0
+
+
+@dataclass
+class Bench:
+    """A forwarding whose hosts and sources are lists."""
+
+    window: int = 4
+    fanout_broker: str = ""
+    now: float = 100.0
+    sent: list[tuple[str, Envelope]] = field(default_factory=list)
+    told: list[Accepted | Returned | Held | Assigned] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        ring = Ring(Settings("control1"), {"compute": ["c1", "c2", "c3"]}, self.fanout_broker)
+        self.forwarding = Forwarding(
+            "control1",
+            "1" * 16,
+            self.window,
+            GRACE,
+            ring,
+            lambda host, parcel: self.sent.append((host, parcel.envelope)),
+            lambda _source, message: self.told.append(message),
+            lambda _level, text: self.lines.append(text),
+        )
+
+    def up(self, *hosts: str, incarnation: str = "b" * 16) -> None:
+        for host in hosts:
+            self.forwarding.host_up(host, incarnation, self.now)
+
+    def submit(self, number: int, topic: str, *, ttl: float = 30.0, host: str = "", hops: int = 0, after: int = 0) -> MessageId:
+        message = MessageId(SENDER, number)
+        attempt = 1 if host else 0
+        envelope = Envelope(message, Pattern.CAST, parse_topic(topic), "control1", ttl, host, after=after, hops=hops, attempt=attempt)
+        self.forwarding.submit(Parcel(envelope, b""), CLIENT, self.now)
+        return message
+
+    def returned(self, host: str, message: MessageId, reason: str, text: str = "") -> None:
+        self.forwarding.verdict(host, Returned(message, reason, text), self.now)
+
+    def hosts(self) -> list[str]:
+        return [host for host, _envelope in self.sent]
+
+    def failures(self) -> list[Returned]:
+        return [message for message in self.told if isinstance(message, Returned)]
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.forwarding.tick(self.now)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.up("c1", "c2", "c3")
+    return bench
+
+
+def test_a_bare_topic_goes_round(bench: Bench) -> None:
+    for number in range(1, 7):
+        bench.submit(number, "compute")
+    assert bench.hosts() == ["c1", "c2", "c3", "c1", "c2", "c3"]
+    assert bench.told[0] == Assigned(MessageId(SENDER, 1), "c1")
+
+
+def test_a_host_that_is_down_is_passed_over(bench: Bench) -> None:
+    bench.forwarding.host_down("c2", "power cut", bench.now)
+    for number in range(1, 5):
+        bench.submit(number, "compute")
+    assert bench.hosts() == ["c1", "c3", "c1", "c3"]
+
+
+def test_the_end_of_a_message_is_told_to_its_sender(bench: Bench) -> None:
+    message = bench.submit(1, "compute")
+    bench.forwarding.verdict("c1", Accepted((message,)), bench.now)
+    assert bench.told[-1] == Accepted((message,))
+    assert bench.forwarding.idle
+
+
+def test_a_host_without_a_consumer_is_passed_over_for_a_while(bench: Bench) -> None:
+    message = bench.submit(1, "compute")
+    bench.returned("c1", message, protocol.NO_CONSUMER)
+    assert bench.hosts() == ["c1", "c2"]
+    for number in range(2, 5):
+        bench.submit(number, "compute")
+    assert bench.hosts()[2:] == ["c3", "c2", "c3"]
+    bench.pass_time(NO_CONSUMER_SECONDS + 0.1)
+    bench.submit(9, "compute")
+    bench.submit(10, "compute")
+    assert "c1" in bench.hosts()[5:]
+
+
+def test_a_message_stays_with_the_host_that_may_have_it(bench: Bench) -> None:
+    bench.submit(1, "compute")
+    bench.forwarding.host_down("c1", "power cut", bench.now)
+    bench.pass_time(5.0)
+    assert bench.hosts() == ["c1"]
+    bench.up("c1", incarnation="c" * 16)
+    assert bench.hosts() == ["c1", "c1"]
+    assert bench.sent[-1][1].attempt == 1
+
+
+def test_a_restarted_host_that_knows_nothing_of_a_message_keeps_it(bench: Bench) -> None:
+    message = bench.submit(1, "compute")
+    bench.forwarding.host_down("c1", "killed", bench.now)
+    bench.up("c1", incarnation="c" * 16)
+    bench.returned("c1", message, protocol.NO_CONSUMER)
+    bench.pass_time(1.0)
+    assert set(bench.hosts()) == {"c1"}
+
+
+def test_what_was_not_sent_to_a_host_that_goes_down_goes_elsewhere() -> None:
+    bench = Bench(window=1)
+    bench.up("c1")
+    bench.submit(1, "compute")
+    bench.submit(2, "compute")
+    assert bench.hosts() == ["c1"]
+    bench.forwarding.host_down("c1", "power cut", bench.now)
+    bench.up("c2")
+    assert bench.sent[-1][0] == "c2"
+    assert bench.sent[-1][1].id.number == 2
+
+
+def test_when_no_host_is_up_a_message_waits_and_its_sender_is_told_why() -> None:
+    bench = Bench()
+    bench.submit(1, "compute")
+    assert bench.hosts() == []
+    held = bench.told[-1]
+    assert isinstance(held, Held)
+    assert "c1: not connected yet" in held.text
+    bench.up("c3")
+    assert bench.hosts() == ["c3"]
+
+
+def test_a_topic_that_the_ring_does_not_have_fails_with_its_name_when_its_time_is_over(bench: Bench) -> None:
+    bench.submit(1, "nonsense", ttl=2.0)
+    bench.pass_time(2.2)
+    assert [(failure.reason, "'nonsense'" in failure.text) for failure in bench.failures()] == [(protocol.EXPIRED, True)]
+    assert "nonsense" in bench.lines[0]
+    assert bench.forwarding.idle
+
+
+def test_a_new_ring_finds_hosts_for_what_waits(bench: Bench) -> None:
+    bench.submit(1, "volume")
+    bench.forwarding.replace_matchmaker(Ring(Settings("control1"), {"volume": ["c2"]}), bench.now)
+    assert bench.hosts() == ["c2"]
+
+
+def test_what_a_host_has_when_the_time_is_over_gets_grace_for_its_verdict(bench: Bench) -> None:
+    message = bench.submit(1, "compute", ttl=2.0)
+    bench.pass_time(2.2)
+    assert bench.failures() == []
+    bench.forwarding.verdict("c1", Accepted((message,)), bench.now)
+    assert bench.told[-1] == Accepted((message,))
+    bench.submit(2, "compute", ttl=2.0)
+    bench.pass_time(2.2)
+    bench.pass_time(GRACE + 0.2)
+    assert "may have been taken" in bench.failures()[0].text
+
+
+def test_a_fanout_goes_to_all_and_ends_when_all_have_it(bench: Bench) -> None:
+    message = bench.submit(1, "fanout~compute")
+    assert sorted(bench.hosts()) == ["c1", "c2", "c3"]
+    for host in ("c1", "c2"):
+        bench.forwarding.verdict(host, Accepted((message,)), bench.now)
+    bench.returned("c3", message, protocol.NO_CONSUMER)
+    assert bench.told[-1] == Accepted((message,))
+
+
+def test_a_fanout_says_which_host_did_not_get_it(bench: Bench) -> None:
+    bench.forwarding.host_down("c3", "power cut", bench.now)
+    message = bench.submit(1, "fanout~compute", ttl=5.0)
+    for host in ("c1", "c2"):
+        bench.forwarding.verdict(host, Accepted((message,)), bench.now)
+    bench.pass_time(5.2)
+    failure = bench.failures()[0]
+    assert "host c3 is not up (power cut)" in failure.text
+
+
+def test_a_fanout_through_a_broker_is_left_unrouted() -> None:
+    bench = Bench(fanout_broker="broker1")
+    bench.up("broker1", "c1", "c2", "c3")
+    bench.submit(1, "fanout~compute")
+    assert [(host, envelope.host) for host, envelope in bench.sent] == [("broker1", "")]
+
+
+def test_a_broker_at_home_routes_at_home() -> None:
+    bench = Bench(fanout_broker="127.0.0.1")
+    bench.up("c1", "c2", "c3")
+    bench.submit(1, "fanout~compute")
+    assert sorted(bench.hosts()) == ["c1", "c2", "c3"]
+
+
+def test_a_message_that_goes_in_circles_is_returned(bench: Bench) -> None:
+    bench.submit(1, "compute", hops=MAX_HOPS)
+    assert [failure.reason for failure in bench.failures()] == [protocol.TOO_MANY_HOPS]
+    assert bench.forwarding.idle
+
+
+def test_a_lane_that_is_pushed_back_pauses_and_keeps_its_order(bench: Bench) -> None:
+    first = bench.submit(1, "compute.c1")
+    second = bench.submit(2, "compute.c1", after=1)
+    bench.returned("c1", first, protocol.FULL)
+    bench.returned("c1", second, protocol.EARLIER_MISSING)
+    bench.submit(3, "compute.c1", after=2)
+    assert len(bench.sent) == 2
+    bench.pass_time(FIRST_PAUSE + 0.01)
+    assert [envelope.id.number for _host, envelope in bench.sent[2:]] == [1, 2, 3]
+
+
+def test_what_comes_after_a_message_that_ended_does_not_wait_for_it(bench: Bench) -> None:
+    first = bench.submit(1, "compute.c1")
+    bench.forwarding.verdict("c1", Accepted((first,)), bench.now)
+    bench.submit(2, "compute.c1", after=1)
+    assert bench.sent[-1][1].after == 0
+
+
+def test_at_most_a_window_of_messages_is_on_one_lane(bench: Bench) -> None:
+    messages = [bench.submit(number, "compute.c1") for number in range(1, 9)]
+    assert len(bench.sent) == 4
+    bench.forwarding.verdict("c1", Accepted((messages[0], messages[1])), bench.now)
+    assert len(bench.sent) == 6
+
+
+def test_a_message_that_a_dead_receiver_had_assigned_goes_where_it_went(bench: Bench) -> None:
+    message = bench.submit(1, "compute", host="c3")
+    assert bench.hosts() == ["c3"]
+    bench.returned("c3", message, protocol.NO_CONSUMER)
+    bench.pass_time(1.0)
+    assert set(bench.hosts()) == {"c3"}
+
+
+def test_a_verdict_on_something_unknown_is_ignored(bench: Bench) -> None:
+    stranger = MessageId("f" * 16, 1)
+    for verdict in (Accepted((stranger,)), Returned(stranger, protocol.FULL), Held(stranger, "")):
+        bench.forwarding.verdict("c1", verdict, bench.now)
+    message = bench.submit(1, "compute")
+    bench.forwarding.verdict("c2", Accepted((message,)), bench.now)
+    assert not bench.forwarding.idle
