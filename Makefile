@@ -65,7 +65,7 @@ types: deps ## mypy, strict
 	@.venv/bin/python tools/run_checks.py types
 unit: deps ## tests of single files (tests/unit)
 	@.venv/bin/python tools/run_checks.py unit
-functional: deps ## tests with real receivers, processes and playbooks (tests/functional)
+functional: deps ## the cores under seeded faults (tests/simulation), then real receivers, processes and playbooks (tests/functional)
 	@.venv/bin/python tools/run_checks.py functional
 sanity: deps ## ansible-test sanity over a real copy of the tree
 	@.venv/bin/python tools/run_checks.py sanity

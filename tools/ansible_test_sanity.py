@@ -46,7 +46,7 @@ def write_pip_config(path: Path, listing: str) -> None:
     config = configparser.RawConfigParser()
     config.add_section("global")
     for line in listing.splitlines():
-        name, _, value = line.partition("=")
+        name, value = line.split("=", maxsplit=1)
         config.set("global", name.rpartition(".")[2], ast.literal_eval(value).replace("\n", "\n  "))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:

@@ -67,16 +67,26 @@ def shell_scripts() -> list[str]:
     return [name for name in files_of_checkout() if re.match(rb"#!.*\b(ba|da)?sh\b", (CHECKOUT / name).read_bytes()[:40])]
 
 
-def check(name: str, command: list[str], count: int | re.Pattern[str], unit: str, forbidden: re.Pattern[str] | None = None) -> Result:
+def check(
+    name: str,
+    command: list[str],
+    count: int | re.Pattern[str],
+    unit: str,
+    forbidden: re.Pattern[str] | None = None,
+    home: Path | None = None,
+) -> Result:
     """Run `command` and show what it says if it fails.
 
     `count` says how many `unit`s it looks at, or finds that number in its output (in the first group, or by how often it matches); output
-    that `forbidden` matches is a failure.
+    that `forbidden` matches is a failure. `home` is the home directory of a program that would write into the user's.
     """
     announce(name)
     if shutil.which(command[0]) is None:
         return report(Result(name, f"0 {unit}", f"there is no program {command[0]!r} on PATH; `make deps` brings it"))
-    done = subprocess.run(command, cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    environment = {**os.environ, "HOME": str(home)} if home else None
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     looked_at = count if isinstance(count, int) else counted(count, done.stdout)
     problem = None
     if done.returncode != 0:
@@ -148,7 +158,8 @@ def unit() -> Iterator[Result]:
 
 
 def functional() -> Iterator[Result]:
-    """Tests with real receivers, processes and playbooks."""
+    """The sans-IO cores under seeded faults, then tests with real receivers, processes and playbooks."""
+    yield run_pytest("simulation", "tests/simulation")
     yield run_pytest("functional", "tests/functional")
 
 
@@ -163,11 +174,13 @@ def docs() -> Iterator[Result]:
     """The documentation of modules, plugins and roles: its markup and references, and whether it can be built."""
     sources = len(files_of_checkout("plugins/modules/*.py", "plugins/filter/*", "roles/*/meta/argument_specs.yml"))
     lint_docs = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "all", "--skip-rstcheck", "."]
-    yield check("antsibull-docs lint", lint_docs, sources, "modules, plugins and roles")
+    # antsibull-docs keeps a log in the home directory
     shutil.rmtree(DOCS, ignore_errors=True)
     (DOCS / "rst").mkdir(parents=True)
+    (DOCS / "log").mkdir()
+    yield check("antsibull-docs lint", lint_docs, sources, "modules, plugins and roles", home=DOCS / "log")
     write_rst = ["antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error", "--dest-dir", str(DOCS / "rst")]
-    yield check("antsibull-docs", [*write_rst, COLLECTION], sources, "modules, plugins and roles")
+    yield check("antsibull-docs", [*write_rst, COLLECTION], sources, "modules, plugins and roles", home=DOCS / "log")
     # -C: no conf.py; the references to Ansible's own documentation would be looked up on the network
     build = ["sphinx-build", "-C", "-q", "-b", "html", "-D", "extensions=sphinx_antsibull_ext", "-D", f"project={COLLECTION}"]
     yield check("sphinx-build", [*build, str(DOCS / "rst"), str(DOCS / "html")], sources, "pages")

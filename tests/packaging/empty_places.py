@@ -46,4 +46,10 @@ class InstalledCollection(EmptyPlace):
 
     def ansible(self, program: str, *arguments: str | Path) -> str:
         """Run a program of Ansible, which has to succeed, with this collection and no other; return its standard output."""
-        return self.must([PROGRAMS / program, *arguments], ANSIBLE_COLLECTIONS_PATH=str(self.folder / "collections"), ANSIBLE_NOCOLOR="1")
+        return self.must(
+            [PROGRAMS / program, *arguments],
+            ANSIBLE_COLLECTIONS_PATH=str(self.folder / "collections"),
+            ANSIBLE_NOCOLOR="1",
+            # ~ on a managed host, this one, is the home of the account, whatever HOME says
+            ANSIBLE_REMOTE_TMP=str(self.folder / "remote_tmp"),
+        )

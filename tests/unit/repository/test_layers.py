@@ -66,7 +66,9 @@ def faults_of_runtime_file(source: str, depth: int) -> list[str]:
                 faults.append(f"{name} must be a relative import: inside the collection the package has another name")
             elif package not in sys.stdlib_module_names and node not in typing_only:
                 faults.append(f"{name} must come by soft_import")
-    faults += [f"{module} is Ansible's" for module, _ in soft_imports(tree) if module.partition(".")[0] in {"ansible", "ansible_collections"}]
+    faults += [
+        f"{module} is Ansible's" for module, _distribution in soft_imports(tree) if module.partition(".")[0] in {"ansible", "ansible_collections"}
+    ]
     return faults
 
 
@@ -126,5 +128,5 @@ def test_runtime_test_uses_one_name_of_the_runtime(path: Path) -> None:
 
 def test_every_library_of_the_runtime_is_declared(pyproject: dict[str, Any]) -> None:
     declared = {re.split(r"[<>=!~ ]", requirement)[0] for requirement in pyproject["project"]["dependencies"]}
-    used = {distribution for path in RUNTIME_FILES for _, distribution in soft_imports(ast.parse(path.read_text(encoding="utf-8")))}
+    used = {distribution for path in RUNTIME_FILES for _module, distribution in soft_imports(ast.parse(path.read_text(encoding="utf-8")))}
     assert used <= declared

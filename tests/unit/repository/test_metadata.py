@@ -62,7 +62,7 @@ def test_programs_and_entry_points_exist(pyproject: dict[str, Any]) -> None:
     points = [*pyproject["project"]["scripts"].values()]
     points += [point for group in pyproject["project"]["entry-points"].values() for point in group.values()]
     for point in points:
-        module, _, attribute = point.partition(":")
+        module, attribute = point.split(":")
         assert callable(getattr(importlib.import_module(module), attribute)), point
 
 
