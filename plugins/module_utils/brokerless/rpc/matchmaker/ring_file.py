@@ -141,8 +141,7 @@ def read_ring(path: str) -> Ring:
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise RingError(f"{where}: is not a regular file")
+            _check_regular(status.st_mode, where)
             _check_size(status.st_size, where)
             content = file.read(MAX_RING_BYTES + 1)
     except IsADirectoryError as error:
@@ -189,6 +188,11 @@ def _check_hosts(key: object, hosts: object, where: str) -> tuple[str, ...]:
             raise RingError(f"{subject}: host {_shown(host)} is listed more than once")
         seen.add(host)
     return tuple(hosts)
+
+
+def _check_regular(mode: int, where: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise RingError(f"{where}: is not a regular file")
 
 
 def _check_size(size: int, where: str) -> None:
