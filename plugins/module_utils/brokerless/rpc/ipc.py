@@ -33,8 +33,12 @@ def ipc_endpoint(directory: str | Path) -> str:
 def checked_ipc_directory(directory: str) -> Path:
     """Return `directory` if a receiver can put its socket there. Raises `IpcError`, naming the fault."""
     path = Path(directory)
-    if not path.exists():
-        raise IpcError(f"rpc_zmq_ipc_dir {directory} does not exist: make it, with mode 0750, owned by the service's user and group")
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise IpcError(f"rpc_zmq_ipc_dir {directory} is not accessible for user {os.geteuid()}: a directory above it keeps the user out") from error
+    except (OSError, ValueError) as error:
+        raise IpcError(f"rpc_zmq_ipc_dir {directory} does not exist: make it, with mode 0750, owned by the service's user and group") from error
     if not path.is_dir():
         raise IpcError(f"rpc_zmq_ipc_dir {directory} is not a directory")
     if not os.access(path, os.W_OK | os.X_OK):

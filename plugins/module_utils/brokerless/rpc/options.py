@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..soft_import import soft_import
 from ..version import VERSION
+from .protocol import MAX_TTL
+from .topics import TopicError, check_host
 
 if TYPE_CHECKING:
     from oslo_config import cfg
@@ -108,8 +111,14 @@ def options() -> list[cfg.Opt]:
             help="Seconds between heartbeats of receivers to each other and to their services. One that is silent for three of them is down.",
         ),
         cfg.IntOpt("rpc_thread_pool_size", min=1, default=1024, help="The most requests that one service process works on at the same time."),
-        cfg.FloatOpt("rpc_response_timeout", min=0.001, default=60.0, help="Seconds that a call waits for its answer."),
-        cfg.FloatOpt("rpc_cast_timeout", min=0.001, default=30.0, help="Seconds after which a cast that could not be handed over is an error."),
+        cfg.FloatOpt("rpc_response_timeout", min=0.001, max=MAX_TTL, default=60.0, help="Seconds that a call waits for its answer."),
+        cfg.FloatOpt(
+            "rpc_cast_timeout",
+            min=0.001,
+            max=MAX_TTL,
+            default=30.0,
+            help="Seconds after which a cast that could not be handed over is an error.",
+        ),
         cfg.ListOpt(
             "allowed_rpc_exception_modules",
             default=["builtins", "nova.exception", "cinder.exception", "brokerless.rpc.errors"],
@@ -136,7 +145,7 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
     conf = cfg.ConfigOpts()
     table = options()
     conf.register_opts(table)
-    files = list(config_files) or ([DEFAULT_CONFIG_FILE] if Path(DEFAULT_CONFIG_FILE).exists() else [])
+    files = list(config_files) or _default_files()
     try:
         conf(args=list(overrides), project="brokerless", version=VERSION, default_config_files=files, default_config_dirs=[])
     except cfg.ConfigFilesNotFoundError as error:
@@ -145,14 +154,50 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
         raise OptionError(f"configuration file can't be read, permission denied: {', '.join(error.config_files)}") from error
     except cfg.ConfigFileParseError as error:
         raise OptionError(f"configuration file {error.config_file}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise OptionError(f"configuration file {' or '.join(files)}: not UTF-8: {error.reason}") from error
+    except OSError as error:
+        raise OptionError(f"configuration file {error.filename} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise OptionError(f"configuration file {' or '.join(map(repr, files))} can't be read: {error}") from error
     for option in table:
-        try:
-            getattr(conf, option.dest)
-        except cfg.ConfigFileValueError as error:
-            raise OptionError(f"option {option.name} in {', '.join(files) or 'the environment'}: {error}") from error
+        fault = _fault(conf, option)
+        if fault:
+            raise OptionError(f"option {option.name} in {', '.join(files) or 'the environment'}: {fault}")
     last_port = conf.rpc_zmq_start_port + conf.rpc_zmq_port_count - 1
     if last_port > 65535:
         raise OptionError(
             f"rpc_zmq_start_port {conf.rpc_zmq_start_port} with rpc_zmq_port_count {conf.rpc_zmq_port_count} ends at {last_port}, past 65535"
         )
     return conf
+
+
+def _default_files() -> list[str]:
+    try:
+        Path(DEFAULT_CONFIG_FILE).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        # It may be there: let reading it say why it can't be read.
+        pass
+    return [DEFAULT_CONFIG_FILE]
+
+
+def _fault(conf: cfg.ConfigOpts, option: cfg.Opt) -> str:
+    """Return what is wrong with the option's value, empty if nothing is."""
+    try:
+        value = getattr(conf, option.dest)
+        if option.dest == "rpc_zmq_host":
+            check_host(value)
+    except cfg.ConfigSourceValueError as error:
+        # oslo.config says first where it found the value, in words for its developers
+        return str(error).rpartition(" is not valid: ")[2]
+    except cfg.NoSuchOptError:
+        return "its value refers with $ to an option that does not exist; a dollar sign is written $$"
+    except TopicError as error:
+        return str(error)
+    if value is None or value == "":
+        return "it is empty; leave the line out for the default"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a number of seconds"
+    return ""

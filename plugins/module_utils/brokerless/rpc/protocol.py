@@ -30,8 +30,10 @@ MAX_HEADER = 4 << 20
 MAX_TEXT = 2000
 """The most characters of a reason or a question."""
 MAX_TTL = 7 * 24 * 3600.0
-"""The longest life of a message in seconds."""
+"""The longest life of a message in seconds; one that is to live longer is sent with this."""
 
+_SMALL_HEADER = 4096
+_MAX_DEPTH = 5
 _MAX_NUMBER = (1 << 63) - 1
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -218,8 +220,14 @@ def encode(message: Message) -> list[bytes]:
     """Return the frames of `message`."""
     kind = _KINDS[type(message)]
     if isinstance(message, Parcel):
-        return [msgpack.packb((VERSION, kind, *_envelope_fields(message.envelope))), message.body]
-    return [msgpack.packb((VERSION, kind, *_FIELDS[type(message)](message)))]
+        return [_packed((VERSION, kind, *_envelope_fields(message.envelope))), message.body]
+    return [_packed((VERSION, kind, *_FIELDS[type(message)](message)))]
+
+
+def _packed(fields: tuple[Any, ...]) -> bytes:
+    # A reason may name a file whose name is not UTF-8, which Python shows with surrogates.
+    packed: bytes = msgpack.packb(fields, unicode_errors="replace")
+    return packed
 
 
 def decode(frames: Sequence[bytes]) -> Message:
@@ -230,24 +238,47 @@ def decode(frames: Sequence[bytes]) -> Message:
     if len(header) > MAX_HEADER:
         raise ProtocolError(f"a header of {len(header)} bytes; at most {MAX_HEADER} are allowed")
     try:
-        fields = msgpack.unpackb(header, use_list=True)
+        fields = msgpack.unpackb(header, use_list=True) if len(header) <= _SMALL_HEADER else _unpack_large(header)
     except (ValueError, msgpack.UnpackException) as error:
         raise ProtocolError(f"a header that is not MessagePack: {error}") from error
     if not isinstance(fields, list) or len(fields) < 2:
         raise ProtocolError("a header that is not an array of a version, a kind and fields")
     version, kind, *values = fields
-    if version != VERSION or isinstance(version, bool):
-        raise ProtocolError(f"protocol version {version!r:.40}; this is version {VERSION}")
-    is_parcel = kind == _KINDS[Parcel]
-    reader = _READERS.get(kind) if isinstance(kind, int) else None
+    if type(version) is not int or version != VERSION:
+        raise ProtocolError(f"protocol version {_shown(version)}; this is version {VERSION}")
+    is_parcel = type(kind) is int and kind == _KINDS[Parcel]
+    reader = _READERS.get(kind) if type(kind) is int else None
     if reader is None and not is_parcel:
-        raise ProtocolError(f"unknown kind of message {kind!r:.40}")
+        raise ProtocolError(f"unknown kind of message {_shown(kind)}")
     if len(frames) != 1 + is_parcel:
         raise ProtocolError(f"{len(frames)} frames in a message that has {1 + is_parcel}")
     try:
         return Parcel(_read_envelope(values), frames[1]) if reader is None else reader(values)
     except TopicError as error:
         raise ProtocolError(str(error)) from error
+
+
+def _unpack_large(header: bytes) -> Any:
+    """Unpack a header of many elements, which `unpackb` must not be trusted with.
+
+    It reserves room for as many elements as an array claims to have, before it has seen them, for hundreds of arrays inside each other:
+    gigabytes and seconds, for one hostile frame. Raises `ValueError` or `msgpack.UnpackException`.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=len(header), max_array_len=0, max_map_len=0)
+    unpacker.feed(header)
+
+    def value(depth: int) -> Any:
+        position = unpacker.tell()
+        if position < len(header) and (header[position] & 0xF0 == 0x90 or header[position] in (0xDC, 0xDD)):
+            if depth == _MAX_DEPTH:
+                raise ValueError("arrays too deep inside each other")
+            return [value(depth + 1) for _ in range(unpacker.read_array_header())]
+        return unpacker.unpack()
+
+    fields = value(0)
+    if unpacker.tell() != len(header):
+        raise ValueError("more behind its end")
+    return fields
 
 
 # --- fields out ----------------------------------------------------------------------------------------------------------------------------
@@ -263,7 +294,7 @@ def _envelope_fields(envelope: Envelope) -> tuple[Any, ...]:
         int(envelope.pattern),
         _address_fields(envelope.address),
         envelope.sender,
-        max(0, int(envelope.ttl * 1000)),
+        int(min(max(0.0, envelope.ttl), MAX_TTL) * 1000),
         envelope.host,
         envelope.settled,
         envelope.after,
@@ -293,6 +324,11 @@ _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 
 
 # --- fields in -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _shown(value: Any) -> str:
+    # The representation of arrays deep inside each other would be a RecursionError.
+    return f"{value!r:.40}" if value is None or isinstance(value, (bool, int, float, str, bytes)) else f"of type {type(value).__name__}"
 
 
 def _fields(values: list[Any], count: int) -> list[Any]:
@@ -360,7 +396,7 @@ def _read_envelope(values: list[Any]) -> Envelope:
     try:
         known_pattern = Pattern(_number(pattern, "pattern"))
     except ValueError as error:
-        raise ProtocolError(f"unknown pattern {pattern!r:.40}") from error
+        raise ProtocolError(f"unknown pattern {_shown(pattern)}") from error
     if (answers is not None) != (known_pattern is Pattern.REPLY):
         raise ProtocolError("a reply must say which call it answers, and nothing else may")
     return Envelope(
@@ -400,8 +436,8 @@ def _read_hello(values: list[Any]) -> Hello:
 
 def _read_returned(values: list[Any]) -> Returned:
     message, reason, text = _fields(values, 3)
-    if reason not in REASONS:
-        raise ProtocolError(f"unknown reason {reason!r:.40}")
+    if not isinstance(reason, str) or reason not in REASONS:
+        raise ProtocolError(f"unknown reason {_shown(reason)}")
     return Returned(_message_id(message), reason, _text(text, "text", MAX_TEXT))
 
 

@@ -32,7 +32,8 @@ class Seen:
 
     def add(self, message: MessageId) -> None:
         """Remember that the message was accepted."""
-        self._numbers.setdefault(message.origin, set()).add(message.number)
+        if not self.has_ended(message):
+            self._numbers.setdefault(message.origin, set()).add(message.number)
 
     def discard(self, message: MessageId) -> None:
         """Forget that the message was accepted: it went back to its sender and may come again."""

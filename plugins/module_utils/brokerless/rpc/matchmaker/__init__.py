@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 
 from .base import MatchMaker, MatchMakerError, Settings
 from .localhost import MatchMakerLocalhost
@@ -28,27 +29,37 @@ def load_matchmaker(name: str, settings: Settings) -> MatchMaker:
     name of the deployment guide, alone or behind the path of the module in which Nova had it, or `package.module.Class` for one of the user's own.
     Raises `MatchMakerError` or another `ValueError` that names the MatchMaker or its source, and the fault.
     """
-    return _find_class(name)(settings)
+    found = _find_class(name)
+    try:
+        return found(settings)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} can't be made: {type(error).__name__}: {error}") from error
 
 
 def _find_class(name: str) -> type[MatchMaker]:
     module_path, _dot, last = name.rpartition(".")
     if not module_path or _is_nova_path(module_path):
-        built_in = _BUILT_IN.get(last) or _BY_CLASS_NAME.get(last)
+        built_in = _BY_CLASS_NAME.get(last) or (None if module_path else _BUILT_IN.get(last))
         if built_in is not None:
             return built_in
+    if not module_path:
         for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=last):
             try:
-                return _checked(name, entry_point.load())
-            except (ImportError, AttributeError) as error:
-                raise MatchMakerError(f"rpc_zmq_matchmaker {name!r}: its entry point {entry_point.value} can't be loaded: {error}") from error
+                found = entry_point.load()
+            except Exception as error:
+                raise MatchMakerError(
+                    f"rpc_zmq_matchmaker {name!r}: its entry point {entry_point.value} can't be loaded: {type(error).__name__}: {error}"
+                ) from error
+            return _checked(name, found)
         raise MatchMakerError(
             f"rpc_zmq_matchmaker {name!r} is not known; there are {', '.join(known_names())}, and package.module.Class for one of your own"
         )
     try:
         found = getattr(importlib.import_module(module_path), last)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} can't be loaded: {error}") from error
+    except Exception as error:
+        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} can't be loaded: {type(error).__name__}: {error}") from error
     return _checked(name, found)
 
 
@@ -60,6 +71,11 @@ def _is_nova_path(module_path: str) -> bool:
 def _checked(name: str, found: object) -> type[MatchMaker]:
     if not isinstance(found, type) or not issubclass(found, MatchMaker):
         raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} is not a class that derives from brokerless.rpc.matchmaker.base.MatchMaker")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} is not complete; it lacks {missing}")
+    if not isinstance(getattr(found, "name", None), str):
+        raise MatchMakerError(f"rpc_zmq_matchmaker {name!r} is not complete; it lacks a name")
     return found
 
 
