@@ -220,13 +220,14 @@ def show(text: str) -> None:
 
 
 def closing_lines(results: list[Result], seconds: float) -> list[str]:
-    """Return the lines after the last check: what was looked at, what failed, and the one line of totals."""
+    """Return the lines after the last check: what was looked at, what failed, and, if tests ran, the one line of totals."""
     width = max(len(result.name) for result in results)
     lines = ["", f"{len(results)} checks in {seconds:.0f} s"]
     lines += [f"  {'FAILED' if result.problem else 'ok':6}  {result.name:{width}}  {result.problem or result.looked_at}" for result in results]
     passed = sum(result.tests - result.failures for result in results if result.tests)
     failed = sum(result.failures or (1 if result.problem else 0) for result in results)
-    return [*lines, f"TOTAL: {passed} passed, {failed} failed"]
+    ran_tests = any(result.tests for result in results)
+    return [*lines, f"TOTAL: {passed} passed, {failed} failed"] if ran_tests or failed else lines
 
 
 def main() -> int:
