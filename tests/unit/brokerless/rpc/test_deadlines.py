@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from itertools import pairwise
+
 from brokerless.rpc.deadlines import Deadlines
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -78,7 +80,7 @@ class DeadlinesAsDict(RuleBasedStateMachine):
         times = [self.when.pop(key) for key in due]
         assert all(when <= self.now for when in times), "a key was due before its time"
         assert all(when > self.now - LATEST for when in self.when.values()), "a key was not due in time"
-        assert all(earlier < later + LATEST for earlier, later in zip(times, times[1:], strict=False))
+        assert all(earlier < later + LATEST for earlier, later in pairwise(times))
 
     @invariant()
     def counts(self) -> None:
