@@ -479,6 +479,7 @@ class _ReceiverSocket:
 
     def _close_sockets(self, linger: int) -> None:
         self._dealer.disable_monitor()
+        self._monitor.close()
         self._dealer.close(linger)
 
     def reopen(self) -> None:

@@ -108,6 +108,7 @@ class ReceiverDaemon:
             | zmq.EVENT_CLOSED
             | zmq.EVENT_DISCONNECTED
         )
+        self._closing.callback(self._peers_monitor.close)
         self._closing.callback(self._peers.disable_monitor)
         for place in bind_endpoints(conf.rpc_zmq_bind_address, self._port, adapters_of_this_host()):
             _bind(self._links, place)
