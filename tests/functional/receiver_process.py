@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import brokerless
+from brokerless.rpc.driver.connection import close_connections
 from brokerless.rpc.options import load_options
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-RUNTIME = CHECKOUT / "plugins" / "module_utils"
+RUNTIME = Path(brokerless.__file__).resolve().parents[1]
+"""Where the tests import the runtime from, so that the programs they start are of the same."""
 
 PATIENCE = 30.0
 """Seconds after which a test that waits for something gives up; what works takes a small part of it."""
@@ -200,7 +202,7 @@ class Receiver:
 
 
 def runtime_environment() -> dict[str, str]:
-    """Return the environment for a process that imports the runtime from the checkout."""
+    """Return the environment for a process that imports the same runtime as the tests."""
     return os.environ | {"PYTHONPATH": str(RUNTIME), "PYTHONUNBUFFERED": "1"}
 
 
@@ -211,10 +213,12 @@ def hosts(names: Sequence[str], ring: Mapping[str, Sequence[str]] | None = None,
     port = free_port(list(addresses.values()))
     known = ",".join(f"{name}:{address}" for name, address in addresses.items())
     with short_directory() as directory, contextlib.ExitStack() as running:
-        yield [
-            running.enter_context(Receiver(directory, name, address, port, ring, rpc_zmq_host_addresses=known, **options))
-            for name, address in addresses.items()
-        ]
+        receivers = [Receiver(directory, name, address, port, ring, rpc_zmq_host_addresses=known, **options) for name, address in addresses.items()]
+        for receiver in receivers:
+            running.enter_context(receiver)
+        # The links of the test's own process end first, while there is someone to say goodbye to.
+        running.callback(close_connections)
+        yield receivers
 
 
 def run_program(program: str, *arguments: str | Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..rpc import impl_zmq
 from ..rpc.driver.connection import NotAccepted, NotAnswered, close_connections, process_connection
 from ..rpc.errors import RemoteError, RPCException
-from ..rpc.ipc import IpcError
+from ..rpc.ipc import IpcError, socket_path
 from ..rpc.matchmaker.ring_file import RingError, read_ring
 from ..rpc.options import OptionError, load_options
 from ..rpc.remote_exceptions import REMOTE_SUFFIX
@@ -47,6 +47,10 @@ DRIVER_LOG = logging.getLogger("brokerless.driver")
 
 CLOSING_SECONDS = 1.0
 """How long the end of a command may take; by then nothing is under way any more that anyone waits for."""
+
+ANSWER_SECONDS = 5.0
+ABSENCE_SECONDS = 0.5
+"""How long a receiver may take to answer a question: one that is there, and one whose socket is not, as it may just be starting."""
 
 SETTLING_BEATS = 12
 """For so many heartbeats after a cast's time the driver may still learn what became of it."""
@@ -157,7 +161,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     shown = add(rings, "show", _ring_show, tables.ring_show, "show the ring that the receiver uses, or where a message for TOPIC would go now")
     shown.add_argument("topic", metavar="TOPIC", nargs="?")
 
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if hasattr(options, "arguments"):
+        # argparse takes no NAME=VALUE that stands behind an option
+        options.arguments += [text for text in rest if not text.startswith("-")]
+        rest = [text for text in rest if text.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if hasattr(options, "arguments"):
         try:
             options.arguments = parse_arguments(options.arguments)
@@ -220,11 +230,12 @@ class _Collector(logging.Handler):
 
 def _status(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
-        return _inspect(receiver.connection, "status")
+        return _inspect(receiver, "status")
 
 
-def _inspect(connection: Connection, question: str, argument: str = "") -> dict[str, Any]:
-    answer: dict[str, Any] = connection.inspect(question, argument)
+def _inspect(receiver: _Receiver, question: str, argument: str = "") -> dict[str, Any]:
+    patience = ANSWER_SECONDS if socket_path(receiver.conf.rpc_zmq_ipc_dir).exists() else ABSENCE_SECONDS
+    answer: dict[str, Any] = receiver.connection.inspect(question, argument, patience)
     if "error" in answer:
         raise CommandFailed(str(answer["error"]))
     return answer
@@ -234,7 +245,7 @@ def _ping(options: argparse.Namespace) -> Mapping[str, Any]:
     address = parse_topic(options.topic)
     with _Receiver(options) as receiver:
         # Asked first also so that connecting to the receiver is no part of the first round trip.
-        route = _inspect(receiver.connection, "route", options.topic)
+        route = _inspect(receiver, "route", options.topic)
         if not address.fanout:
             return {"topic": options.topic, "answers": [_ping_once(receiver.conf, str(address), options.timeout)], "silent": []}
         hosts = [host["host"] for host in route["hosts"]]
@@ -311,8 +322,8 @@ def _ring_check(options: argparse.Namespace) -> Mapping[str, Any]:
 def _ring_show(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
         if options.topic is not None:
-            return _inspect(receiver.connection, "route", options.topic)
-        status = _inspect(receiver.connection, "status")
+            return _inspect(receiver, "route", options.topic)
+        status = _inspect(receiver, "status")
     matchmaker = status["matchmaker"]
     if not matchmaker["source"]:
         raise CommandFailed(f"the receiver of {status['host']} uses MatchMaker {matchmaker['name']}, which has no ring file; give a TOPIC")
