@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..rpc.topics import REPLIES_TOPIC
 from ..soft_import import soft_import
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]
 
 
 def status(data: Mapping[str, Any]) -> Shown:
-    """Show a receiver's answer to "status": what it is, its peers, consumers, queues and counters."""
+    """Show a receiver's answer to "status": what it is, its peers, consumers, queues and counters.
+
+    Each process also consumes the answers to its calls; that is of no interest here.
+    """
     matchmaker = data["matchmaker"]
     source = f" ({matchmaker['source']})" if matchmaker.get("source") else ""
     shown: Shown = [
@@ -96,7 +100,11 @@ def status(data: Mapping[str, Any]) -> Shown:
         (peer["host"], _state(peer["state"]), peer["address"], duration(peer["seconds_in_state"]), peer["outstanding"], peer["round_trip_ms"])
         for peer in data["peers"]
     )
-    consumers = ((one["address"], one["name"], one["pid"], one["credit"], one["in_hand"]) for one in data["consumers"])
+    consumers = (
+        (one["address"], one["name"], one["pid"], one["credit"], one["in_hand"])
+        for one in data["consumers"]
+        if not one["address"].startswith(f"{REPLIES_TOPIC}.")
+    )
     queues = ((queue["address"], queue["waiting"], queue["held_reason"]) for queue in data["queues"])
     counters = [(name, data["counters"][name]) for name in sorted(data["counters"])]
     shown += _table(

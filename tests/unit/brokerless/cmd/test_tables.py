@@ -20,7 +20,10 @@ STATUS: dict[str, Any] = {
         {"host": "compute1", "state": "up", "address": "tcp://127.0.1.2:9500", "seconds_in_state": 7200.0, "outstanding": 3, "round_trip_ms": 0.25},
         {"host": "compute2", "state": "down (no answer)", "address": "", "seconds_in_state": 4.0, "outstanding": 0, "round_trip_ms": None},
     ],
-    "consumers": [{"address": "compute.control1", "pid": 77, "name": "nova-compute", "credit": 64, "in_hand": 2}],
+    "consumers": [
+        {"address": "compute.control1", "pid": 77, "name": "nova-compute", "credit": 64, "in_hand": 2},
+        {"address": "zmq_replies.6f00", "pid": 77, "name": "nova-compute", "credit": 64, "in_hand": 0},
+    ],
     "queues": [{"address": "compute.compute2", "waiting": 12, "held_reason": "compute2 is down"}],
     "counters": {"expired": 1, "delivered": 1000},
 }
@@ -46,6 +49,7 @@ def test_status_shows_all_that_a_receiver_tells() -> None:
     assert row(output, "compute1") == ["compute1", "up", "tcp://127.0.1.2:9500", "2 h 0 min", "3", "0.2"]
     assert row(output, "compute2") == ["compute2", "down (no answer)", "", "4.0 s", "0", "-"]
     assert row(output, "compute.control1") == ["compute.control1", "nova-compute", "77", "64", "2"]
+    assert "zmq_replies" not in output
     assert row(output, "compute.compute2") == ["compute.compute2", "12", "compute2 is down"]
     assert row(output, "delivered") == ["delivered", "1000"]
 
