@@ -211,7 +211,9 @@ def test_errors_of_the_filter_are_named(run_play: Any, inventory: dict[str, Any]
         (f"{named})", "host 'o2p409.lab' does not define the variable 'rpc_zmq_host'"),
         (f"{named}, name_variable='broken')", "host 'o2p409.lab': its variable 'broken' can't"),
     ]
-    done = run_play([{"ansible.builtin.debug": {"msg": f"{{{{ {expression} }}}}"}, "ignore_errors": True} for expression, _ in cases], hosts="c1.lab")
+    done = run_play(
+        [{"ansible.builtin.debug": {"msg": f"{{{{ {expression} }}}}"}, "ignore_errors": True} for expression, _said in cases], hosts="c1.lab"
+    )
     for result, (_expression, said) in zip(done.tasks, cases, strict=True):
         assert result.outcome == "failed"
         assert said in result.result["msg"]

@@ -30,12 +30,12 @@ GROUPS = {
 }
 
 
-def ring(topics: Any, groups: Mapping[str, list[str]] = GROUPS, **naming: Any) -> dict[str, list[str]]:
-    result = ring_from_inventory(members_of_topics(topics), groups, Naming(**naming))
+def ring(topics: Any, groups: Mapping[str, list[str]] | None = None, **naming: Any) -> dict[str, list[str]]:
+    result = ring_from_inventory(members_of_topics(topics), GROUPS if groups is None else groups, Naming(**naming))
     return {topic: list(hosts) for topic, hosts in result.topics.items()}
 
 
-def fault(topics: Any, groups: Mapping[str, list[str]] = GROUPS, **naming: Any) -> str:
+def fault(topics: Any, groups: Mapping[str, list[str]] | None = None, **naming: Any) -> str:
     with pytest.raises(InventoryError) as caught:
         ring(topics, groups, **naming)
     message = str(caught.value)

@@ -119,7 +119,8 @@ def test_a_file_that_is_no_ring_is_replaced_and_that_is_said(run_module: Any, ri
     predicted = run_module(main, check=True, path=str(ring_path), topics=TOPICS)
     assert ring_path.read_bytes() == content
     result = run_module(main, path=str(ring_path), topics=TOPICS)
-    assert error in result["previous_error"] == predicted["previous_error"]
+    assert result["previous_error"] == predicted["previous_error"]
+    assert error in result["previous_error"]
     assert ring_path.read_text(encoding="utf-8") == TEXT
 
 
