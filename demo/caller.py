@@ -14,12 +14,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from brokerless.rpc import impl_zmq
 from brokerless.rpc.options import load_options
 
-FUNCTIONS = {"call": impl_zmq.call, "fanout_cast": impl_zmq.fanout_cast}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"call": impl_zmq.call, "fanout_cast": impl_zmq.fanout_cast}
 
 
 def answer(conf: Any, request: dict[str, Any]) -> dict[str, Any]:
