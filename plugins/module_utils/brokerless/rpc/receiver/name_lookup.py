@@ -12,7 +12,7 @@ import ipaddress
 import itertools
 import socket
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 LOOKUP_THREADS = 4
 
@@ -35,18 +35,19 @@ class NameLookup:
         attempt = next(self._attempts.setdefault(host, itertools.count()))
         name = self._known.get(host, host)
         try:
-            self._on_answer(host, str(ipaddress.ip_address(name)), "")
+            address = str(ipaddress.ip_address(name))
         except ValueError:
-            self._threads.submit(_look_up, name, attempt).add_done_callback(lambda answer: self._answered(host, answer))
-
-    def _answered(self, host: str, answer: Future[str]) -> None:
-        if answer.cancelled():
-            return
-        error = answer.exception()
-        if error is None:
-            self._on_answer(host, answer.result(), "")
+            self._threads.submit(self._look_up, host, name, attempt)
         else:
+            self._on_answer(host, address, "")
+
+    def _look_up(self, host: str, name: str, attempt: int) -> None:
+        try:
+            address = _resolve(name, attempt)
+        except (OSError, ValueError) as error:
             self._on_answer(host, None, f"its name can't be resolved: {error}")
+        else:
+            self._on_answer(host, address, "")
 
     def close(self) -> None:
         """Answer nothing more."""
@@ -58,7 +59,7 @@ def _ignore(_host: str, _address: str | None, _fault: str) -> None:
     pass
 
 
-def _look_up(name: str, attempt: int) -> str:
+def _resolve(name: str, attempt: int) -> str:
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     return addresses[attempt % len(addresses)]
