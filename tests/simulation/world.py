@@ -69,7 +69,7 @@ class Service:
     takes: bool = True
     works: bool = True
     alive: bool = True
-    inbox: deque[tuple[bytes, Message]] = field(default_factory=deque)
+    inbox: deque[Callable[[], None]] = field(default_factory=deque)
     requests: list[Request] = field(default_factory=list)
     worked: int = 0
     answers: dict[int, bytes] = field(default_factory=dict)
@@ -107,11 +107,10 @@ class Service:
         return [request.body for request in self.requests]
 
     def read_inbox(self) -> None:
-        """Take what has come while the service took nothing."""
+        """Take what has come while the service took nothing, be it messages or the end of a connection."""
         self.takes = True
         while self.inbox:
-            key, message = self.inbox.popleft()
-            self.world.to_service(self, key, message)
+            self.inbox.popleft()()
 
 
 class World:
@@ -146,7 +145,7 @@ class World:
         core = self.cores[host] = ReceiverCore(settings, self.matchmaker(host), self.now)
         for service in self.services:
             if service.host == host and service.alive:
-                self._connect(service)
+                self._to_process(service, lambda service=service: self._connect(service))  # type: ignore[misc]
         self.collect(host)
         return core
 
@@ -155,10 +154,7 @@ class World:
         del self.cores[host]
         for service in self.services:
             if service.host == host and service.alive:
-                service.key = b""
-                service.inbox.clear()
-                service.session.disconnected("the connection broke")
-                self.collect_service(service)
+                self._to_process(service, lambda service=service: self._disconnected(service))  # type: ignore[misc]
         for source, target in list(self._links):
             if host in (source, target):
                 del self._links[(source, target)]
@@ -184,7 +180,21 @@ class World:
         key = service.key
         self._event(service.host, lambda core: core.client_gone(key, self.now))
 
+    def _to_process(self, service: Service, event: Callable[[], None]) -> None:
+        """Let a process see an event, as soon as it takes anything: what came before a connection's end is read before it."""
+        if service.takes:
+            event()
+        else:
+            service.inbox.append(event)
+
+    def _disconnected(self, service: Service) -> None:
+        service.key = b""
+        service.session.disconnected("the connection broke")
+        self.collect_service(service)
+
     def _connect(self, service: Service) -> None:
+        if service.host not in self.cores:
+            return
         service.key = f"{next(self._names):05d}".encode()
         service.session.connected(self.now)
         self.collect_service(service)
@@ -280,9 +290,9 @@ class World:
 
     def to_service(self, service: Service, key: bytes, message: Message) -> None:
         """Give a service what its receiver sent, or keep it while the service takes nothing."""
-        if not service.takes:
-            service.inbox.append((key, message))
-            return
+        self._to_process(service, lambda: self._heard(service, key, message))
+
+    def _heard(self, service: Service, key: bytes, message: Message) -> None:
         if key == service.key:
             service.session.receive(message, self.now)
             self.collect_service(service)

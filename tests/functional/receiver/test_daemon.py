@@ -14,6 +14,7 @@ from pathlib import Path
 import ifaddr
 import pytest
 import zmq
+from brokerless.cmd.receiver import main as receiver_main
 from brokerless.rpc.driver.connection import Connection
 from receiver_process import Receiver, free_port, hosts, run_program, short_directory, wait_until
 
@@ -190,9 +191,7 @@ def test_the_watchdog_is_fed(directory: Path) -> None:
         if child == 0:
             os.environ.update({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"})
             os.environ.pop("WATCHDOG_PID", None)
-            from brokerless.cmd.receiver import main
-
-            os._exit(main(["--config-file", str(receiver.config_file), "--log-file", str(receiver.log_file)]))
+            os._exit(receiver_main(["--config-file", str(receiver.config_file), "--log-file", str(receiver.log_file)]))
         try:
             states = [notify.recv(4096) for _ in range(4)]
         finally:

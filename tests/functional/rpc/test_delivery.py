@@ -126,7 +126,7 @@ def test_bare_calls_go_on_when_a_host_dies(cloud: Cloud) -> None:
 
 def test_without_a_receiver_a_call_times_out_and_says_so_and_works_when_it_is_back(cloud: Cloud) -> None:
     cloud.control.stop()
-    with pytest.raises(NotAnswered, match="there is no receiver at .*receiver.sock: is brokerless-receiver running"):
+    with pytest.raises(NotAnswered, match=r"there is no receiver at .*receiver\.sock: is brokerless-receiver running"):
         cloud.sender.call(COMPUTE1, b"x", 0.5)
     cloud.control.start()
     assert cloud.sender.call(COMPUTE1, b"x", 30.0) == b"compute1 x"
@@ -145,7 +145,7 @@ def test_a_frozen_receiver_is_named_as_the_reason(cloud: Cloud) -> None:
 def test_unknown_topics_are_explained(cloud: Cloud) -> None:
     with pytest.raises(NotAnswered, match=r"MatchMaker fanout-ring \(.*ring\.json\) has no host for topic 'nonsense'"):
         cloud.sender.call(Address("nonsense"), b"x", 0.5)
-    with pytest.raises(NotAnswered, match="compute1: has no consumer of it; compute2: has no consumer of it|no host for topic"):
+    with pytest.raises(NotAnswered, match="has no host for topic 'volume'"):
         cloud.sender.call(Address("volume"), b"x", 0.5)
 
 
@@ -215,6 +215,29 @@ def test_a_closed_subscription_gets_no_more(cloud: Cloud) -> None:
         assert consumer.bodies == [b"first"]
 
 
+def test_a_request_that_is_worked_on_when_its_process_ends_is_still_answered(cloud: Cloud) -> None:
+    started, gate = threading.Event(), threading.Event()
+    answers: list[bytes] = []
+
+    def work(incoming: Incoming) -> None:
+        started.set()
+        gate.wait(30)
+        incoming.reply(b"done")
+
+    with connected(cloud.compute1) as connection:
+        connection.subscribe([parse_topic("volume.compute1")], work)
+        caller = threading.Thread(target=lambda: answers.append(cloud.sender.call(parse_topic("volume.compute1"), b"x", 30.0)))
+        caller.start()
+        assert started.wait(30)
+        closing = threading.Thread(target=connection.close, args=(30.0,))
+        closing.start()
+        wait_until(lambda: consumers_of(cloud.compute1, "volume.compute1", cloud.consumers[0].connection) == 0, "it consumes no more")
+        gate.set()
+        caller.join(30)
+        closing.join(30)
+    assert answers == [b"done"]
+
+
 FORKING = """
 import os, sys
 from brokerless.rpc import impl_zmq
@@ -270,13 +293,13 @@ def test_a_killed_consumer_leaves_no_ghost(cloud: Cloud) -> None:
         assert b"ghost" in answers
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    wait_until(lambda: consumers_at(cloud.compute1, cloud.consumers[0].connection) == 1, "the receiver notices")
+    wait_until(lambda: consumers_of(cloud.compute1, "compute", cloud.consumers[0].connection) == 1, "the receiver notices")
     assert {cloud.sender.call(Address("compute"), b"x", 30.0) for _ in range(6)} == {b"compute1 x", b"compute2 x"}
 
 
-def consumers_at(receiver: Receiver, connection: Connection) -> int:
+def consumers_of(receiver: Receiver, address: str, connection: Connection) -> int:
     assert connection.host == receiver.host
-    return sum(consumer["address"] == "compute" for consumer in connection.inspect("status")["consumers"])
+    return sum(consumer["address"] == address for consumer in connection.inspect("status")["consumers"])
 
 
 ENDING = """

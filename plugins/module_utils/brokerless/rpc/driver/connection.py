@@ -160,7 +160,7 @@ class Connection:
             Say: lambda effect: LOG.log(effect.level, "%s", effect.text),
         }
         self._thread_goes_on = True
-        self._closed = False
+        self._closing = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="rpc-io", daemon=True)
         self._thread.start()
@@ -172,6 +172,7 @@ class Connection:
 
         Raises `NotAnswered` when no answer came in time, with what is known of why, and `NotAccepted` for a message that is too large.
         """
+        self._check_open()
         self._check(body)
         deadline = time.monotonic() + timeout
         waiter = _Waiter()
@@ -208,6 +209,7 @@ class Connection:
         From then on it is handed over within `ttl`, or a log line says that it was not. Raises `NotAccepted` when the message is too large, or when
         too many messages for `address` are under way for all that time.
         """
+        self._check_open()
         self._check(body)
         deadline = time.monotonic() + ttl
         if not self._backlog.enter(address, deadline):
@@ -255,13 +257,13 @@ class Connection:
                     del self._handlers[address]
 
         with self._lock:
-            if subscription not in self._subscriptions or self._closed:
+            if subscription not in self._subscriptions or self._closing:
                 return
-        self._change_consumption(announce)
+        self._change_consumption(announce, wait=self._session.ready)
         self._command(remove)
 
-    def _change_consumption(self, change: _Command) -> bool:
-        """Change what is consumed; return whether the receiver knows."""
+    def _change_consumption(self, change: _Command, *, wait: bool = True) -> bool:
+        """Change what is consumed, and wait until the receiver knows, if there is one; return whether it does."""
         waiter = _Waiter()
 
         def consume(now: float) -> None:
@@ -270,6 +272,8 @@ class Connection:
             self._waiting_consumption[self._session.consume(addresses)] = waiter
 
         self._command(consume)
+        if not wait:
+            return False
         try:
             waiter.answers.get(timeout=SUBSCRIBE_SECONDS if self._socket_path.exists() else 0.5)
         except queue.Empty:
@@ -302,24 +306,28 @@ class Connection:
         return self._backlog.wait_until_empty(time.monotonic() + timeout)
 
     def close(self, timeout: float = EXIT_SECONDS) -> None:
-        """Consume nothing more, wait up to `timeout` seconds for what is under way, and disconnect."""
+        """Consume nothing more, wait up to `timeout` seconds for what is being worked on and what is under way, and disconnect."""
         with self._lock:
-            if self._closed:
+            if self._closing:
                 return
-            self._closed = True
+            self._closing = True
         deadline = time.monotonic() + timeout
         if self._subscriptions:
-            self._change_consumption(lambda _now: self._subscriptions.clear())
-        self._pool.shutdown(wait=False)
+            self._change_consumption(lambda _now: self._subscriptions.clear(), wait=self._session.ready)
+        finishing = threading.Thread(target=self._pool.shutdown, name="rpc-finishing", daemon=True)
+        finishing.start()
+        finishing.join(max(0.0, deadline - time.monotonic()))
         left = self._backlog.wait_until_empty(deadline)
         if left:
             LOG.error("%d messages were not handed over within the %g s that this process waited at its end: %s", left, timeout, self._diagnose())
         self._command(self._say_farewell)
         self._thread.join(max(1.0, deadline - time.monotonic()))
 
-    def _check(self, body: bytes) -> None:
-        if self._closed:
+    def _check_open(self) -> None:
+        if self._closing:
             raise NotAccepted("the connection to the receiver is closed")
+
+    def _check(self, body: bytes) -> None:
         if len(body) > self._max_message:
             raise NotAccepted(f"a message of {len(body)} bytes is larger than rpc_zmq_max_message_size, {self._max_message}")
 
@@ -368,6 +376,8 @@ class Connection:
             wait = min(wait, 0.01)
         readable, woken, changed = receiver.poll(max(0.0, wait))
         now = time.monotonic()
+        if readable or changed:
+            self._read(receiver, now)
         if changed:
             self._follow_connection(receiver, now)
         if woken:
@@ -376,12 +386,6 @@ class Connection:
                 os.read(self._wake_read, 4096)
         while self._commands:
             self._commands.popleft()(now)
-        if readable:
-            for frames in receiver.read():
-                try:
-                    session.receive(decode(frames), now)
-                except ProtocolError as error:
-                    LOG.error("the receiver sent what is no message: %s", error)  # noqa: TRY400 - the fault is not in this process
         done = len(self._worked_off)
         if done:
             for _ in range(done):
@@ -391,14 +395,27 @@ class Connection:
         for effect in session.take_effects(time.monotonic()):
             self._do(effect, receiver)
 
+    def _read(self, receiver: _ReceiverSocket, now: float) -> None:
+        for frames in receiver.read():
+            try:
+                self._session.receive(decode(frames), now)
+            except ProtocolError as error:
+                LOG.error("the receiver sent what is no message: %s", error)  # noqa: TRY400 - the fault is not in this process
+
     def _follow_connection(self, receiver: _ReceiverSocket, now: float) -> None:
         for is_connected in receiver.changes():
             if is_connected:
                 self._session.connected(now)
             else:
+                self._read_the_rest(receiver, now)
                 self._session.disconnected("the connection broke")
                 receiver.reopen()
                 return
+
+    def _read_the_rest(self, receiver: _ReceiverSocket, now: float) -> None:
+        """Read what the receiver said before it went: it may have assigned messages, and that must not be forgotten."""
+        while receiver.poll(0.0)[0]:
+            self._read(receiver, now)
 
     def _do(self, effect: Effect, receiver: _ReceiverSocket) -> None:
         if isinstance(effect, Transmit):
