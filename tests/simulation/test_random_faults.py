@@ -62,7 +62,7 @@ class Schedule:
         self.chance = random.Random(seed)
         self.world = World(TOPICS, HOSTS)
         for host in HOSTS[1:]:
-            for _ in range(self.chance.choice([1, 1, 2])):
+            for _turn in range(self.chance.choice([1, 1, 2])):
                 self.world.start_service(host, ["compute", f"compute.{host}", "fanout~compute"], window=self.chance.choice([1, 4, 64]))
         control = self.world.start_service("control1", ["scheduler", "scheduler.control1"])
         self.world.advance(4.0)
@@ -73,9 +73,9 @@ class Schedule:
 
     def step(self) -> None:
         """Send some, carry some, break something, mend something, let some time pass."""
-        for _ in range(self.chance.randrange(4)):
+        for _turn in range(self.chance.randrange(4)):
             self.ledger.cast(self.chance)
-        for _ in range(min(self.chance.randrange(30), self.world.under_way())):
+        for _turn in range(min(self.chance.randrange(30), self.world.under_way())):
             if self.world.under_way():
                 self.world.carry_one()
         self._break_something()
@@ -126,7 +126,7 @@ class Schedule:
 @pytest.mark.parametrize("seed", range(40))
 def test_promises_hold_under_faults(seed: int) -> None:
     schedule = Schedule(seed)
-    for _ in range(150):
+    for _turn in range(150):
         schedule.step()
         schedule.ledger.check_while_running()
     schedule.mend_everything()

@@ -193,7 +193,7 @@ def test_the_watchdog_is_fed(directory: Path) -> None:
             os.environ.pop("WATCHDOG_PID", None)
             os._exit(receiver_main(["--config-file", str(receiver.config_file), "--log-file", str(receiver.log_file)]))
         try:
-            states = [notify.recv(4096) for _ in range(4)]
+            states = [notify.recv(4096) for _turn in range(4)]
         finally:
             os.kill(child, signal.SIGTERM)
             os.waitpid(child, 0)

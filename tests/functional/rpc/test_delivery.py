@@ -78,7 +78,7 @@ def numbered(count: int) -> list[bytes]:
 
 
 def test_calls_go_round_and_fanouts_reach_all(cloud: Cloud) -> None:
-    answers = [cloud.sender.call(Address("compute"), b"x", 30.0).split()[0] for _ in range(6)]
+    answers = [cloud.sender.call(Address("compute"), b"x", 30.0).split()[0] for _turn in range(6)]
     assert sorted(answers[:2]) == [b"compute1", b"compute2"]
     assert answers == answers[:2] * 3
     cloud.sender.cast(Address("compute", fanout=True), b"to all", TTL)
@@ -120,7 +120,7 @@ def test_a_directed_topic_keeps_its_order(cloud: Cloud) -> None:
 def test_bare_calls_go_on_when_a_host_dies(cloud: Cloud) -> None:
     cloud.compute1.kill()
     wait_until(lambda: not cloud._is_up("compute1"), "the death is noticed")
-    answers = {cloud.sender.call(Address("compute"), b"x", 30.0) for _ in range(10)}
+    answers = {cloud.sender.call(Address("compute"), b"x", 30.0) for _turn in range(10)}
     assert answers == {b"compute2 x"}
 
 
@@ -289,12 +289,12 @@ def test_a_killed_consumer_leaves_no_ghost(cloud: Cloud) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=runtime_environment()) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        answers = {cloud.sender.call(Address("compute"), b"x", 30.0) for _ in range(8)}
+        answers = {cloud.sender.call(Address("compute"), b"x", 30.0) for _turn in range(8)}
         assert b"ghost" in answers
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     wait_until(lambda: consumers_of(cloud.compute1, "compute", cloud.consumers[0].connection) == 1, "the receiver notices")
-    assert {cloud.sender.call(Address("compute"), b"x", 30.0) for _ in range(6)} == {b"compute1 x", b"compute2 x"}
+    assert {cloud.sender.call(Address("compute"), b"x", 30.0) for _turn in range(6)} == {b"compute1 x", b"compute2 x"}
 
 
 def consumers_of(receiver: Receiver, address: str, connection: Connection) -> int:

@@ -74,8 +74,8 @@ class Service:
         self.released.wait(PATIENCE)
         return "late"
 
-    def passes_on(self, context: RpcContext, topic: str, method: str, args: dict[str, Any]) -> Any:
-        return impl_zmq.call(self.conf, context, topic, {"method": method, "args": args}, timeout=PATIENCE)
+    def passes_on(self, context: RpcContext, target: str, request: dict[str, Any]) -> Any:
+        return impl_zmq.call(self.conf, context, target, request, timeout=PATIENCE)
 
     def returns_object(self, context: RpcContext) -> Any:
         return {"server": object()}
@@ -188,16 +188,17 @@ def test_any_other_exception_is_a_remote_error(conf: Any, service: Service, topi
 
 
 def test_nested_calls_carry_the_context_on(conf: Any, service: Service, topic: str) -> None:
-    nested = {"topic": "nested", "method": "passes_on", "args": {"topic": "nested.compute1", "method": "who", "args": {}}}
-    assert call(conf, topic, "passes_on", {"user_id": "u"}, **nested) == {"user_id": "u"}
+    inner = {"target": "nested.compute1", "request": {"method": "who", "args": {}}}
+    outer = {"method": "passes_on", "args": inner}
+    assert call(conf, topic, "passes_on", {"user_id": "u"}, target="nested", request=outer) == {"user_id": "u"}
 
 
 def test_exceptions_of_nested_calls_keep_their_class(conf: Any, service: Service, topic: str) -> None:
     with pytest.raises(ValueError, match=r"^42\n") as caught:
-        call(conf, topic, "passes_on", topic="nested", method="fails", args={"value": 42})
+        call(conf, topic, "passes_on", target="nested", request={"method": "fails", "args": {"value": 42}})
     assert type(caught.value).__name__ == "ValueError_Remote"
     with pytest.raises(RemoteError) as other:
-        call(conf, topic, "passes_on", topic="nested", method="exceeds", args={"value": 42})
+        call(conf, topic, "passes_on", target="nested", request={"method": "exceeds", "args": {"value": 42}})
     assert (other.value.exc_type, other.value.value) == ("QuotaExceeded", "42")
 
 

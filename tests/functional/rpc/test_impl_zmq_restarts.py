@@ -86,16 +86,17 @@ def test_calls_and_consumers_survive_the_end_of_their_receiver(alone: Receiver, 
 
 
 def test_casts_that_were_accepted_arrive_once_whatever_happens_to_the_receivers() -> None:
-    with hosts(["control1", "compute1"], RING) as (control1, compute1), serving(compute1, "test") as service:
-        for number in range(60):
-            impl_zmq.cast(control1.conf, None, "test", {"method": "echo", "args": {"value": number}})
-            if number % 20 == 9:
-                control1.kill()
-                control1.start()
-            if number % 20 == 19:
-                compute1.kill()
-                compute1.start()
-        wait_until(lambda: len(set(service.seen)) == 60, "all casts arrived", PATIENCE * 2)
+    with hosts(["control1", "compute1"], RING) as (control1, compute1):
+        with serving(compute1, "test") as service:
+            for number in range(60):
+                impl_zmq.cast(control1.conf, None, "test", {"method": "echo", "args": {"value": number}})
+                if number % 20 == 9:
+                    control1.kill()
+                    control1.start()
+                if number % 20 == 19:
+                    compute1.kill()
+                    compute1.start()
+            wait_until(lambda: len(set(service.seen)) == 60, "all casts arrived", PATIENCE * 2)
     assert sorted(service.seen) == list(range(60))
 
 
@@ -111,12 +112,13 @@ def test_when_a_host_dies_calls_to_the_bare_topic_go_on_to_the_other() -> None:
 
 
 def test_a_changed_ring_is_followed() -> None:
-    with hosts(["control1", "compute1"], {"other": ["compute1"]}) as (control1, compute1), serving(compute1, "test"):
-        with pytest.raises(Timeout, match="has no host for topic 'test'"):
-            echo(control1, "test", 1, timeout=0.5)
-        control1.write_ring({"test": ["compute1"]})
-        control1.signal(signal.SIGHUP)
-        assert echo(control1, "test", 2) == 2
+    with hosts(["control1", "compute1"], {"other": ["compute1"]}) as (control1, compute1):
+        with serving(compute1, "test"):
+            with pytest.raises(Timeout, match="has no host for topic 'test'"):
+                echo(control1, "test", 1, timeout=0.5)
+            control1.write_ring({"test": ["compute1"]})
+            control1.signal(signal.SIGHUP)
+            assert echo(control1, "test", 2) == 2
 
 
 def test_a_child_of_a_service_has_a_link_of_its_own(alone: Receiver) -> None:

@@ -121,7 +121,7 @@ def _complain(message: str) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     anywhere = argparse.ArgumentParser(add_help=False)
     anywhere.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object instead of tables")
-    parser = argparse.ArgumentParser(prog="brokerless", description=" ".join((__doc__ or "").split("\n\n")[0].split()))
+    parser = argparse.ArgumentParser(prog="brokerless", description=" ".join((__doc__ or "").split("\n\n", maxsplit=1)[0].split()))
     parser.add_argument("--version", action="version", version=f"brokerless {VERSION}")
     parser.add_argument("--config-file", action="append", default=[], metavar="FILE", help="an option file; later ones go over earlier ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ipc_endpoint(checked_ipc_directory(conf.rpc_zmq_ipc_dir))
             sys.stdout.write(f"host {conf.rpc_zmq_host} listens on {', '.join(places)}; {matchmaker} with {len(matchmaker.hosts())} hosts\n")
             return 0
-        daemon = ReceiverDaemon(conf, matchmaker, SystemdNotifier())
+        daemon = ReceiverDaemon(conf, matchmaker, SystemdNotifier(os.environ))
     except (OptionError, BindError, IpcError, MissingDependency, ValueError, OSError) as error:
         sys.stderr.write(f"brokerless-receiver: {error}\n")
         return 1

@@ -131,6 +131,11 @@ def options() -> list[cfg.Opt]:
     ]
 
 
+def list_options() -> list[tuple[str, list[cfg.Opt]]]:
+    """Return the table by group, as oslo-config-generator asks for it through the entry point `oslo.config.opts`."""
+    return [("DEFAULT", options())]
+
+
 def register_options(conf: cfg.ConfigOpts) -> None:
     """Register the table on `conf`. Registering it twice does no harm."""
     conf.register_opts(options())

@@ -244,10 +244,10 @@ def decode(frames: Sequence[bytes]) -> Message:
     if not isinstance(fields, list) or len(fields) < 2:
         raise ProtocolError("a header that is not an array of a version, a kind and fields")
     version, kind, *values = fields
-    if type(version) is not int or version != VERSION:
+    if not _is_whole(version) or version != VERSION:
         raise ProtocolError(f"protocol version {_shown(version)}; this is version {VERSION}")
-    is_parcel = type(kind) is int and kind == _KINDS[Parcel]
-    reader = _READERS.get(kind) if type(kind) is int else None
+    is_parcel = _is_whole(kind) and kind == _KINDS[Parcel]
+    reader = _READERS.get(kind) if _is_whole(kind) else None
     if reader is None and not is_parcel:
         raise ProtocolError(f"unknown kind of message {_shown(kind)}")
     if len(frames) != 1 + is_parcel:
@@ -272,7 +272,7 @@ def _unpack_large(header: bytes) -> Any:
         if position < len(header) and (header[position] & 0xF0 == 0x90 or header[position] in (0xDC, 0xDD)):
             if depth == _MAX_DEPTH:
                 raise ValueError("arrays too deep inside each other")
-            return [value(depth + 1) for _ in range(unpacker.read_array_header())]
+            return [value(depth + 1) for _turn in range(unpacker.read_array_header())]
         return unpacker.unpack()
 
     fields = value(0)
@@ -331,6 +331,10 @@ def _shown(value: Any) -> str:
     return f"{value!r:.40}" if value is None or isinstance(value, (bool, int, float, str, bytes)) else f"of type {type(value).__name__}"
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _fields(values: list[Any], count: int) -> list[Any]:
     if len(values) != count:
         raise ProtocolError(f"{len(values)} fields in a message that has {count}")
@@ -344,9 +348,9 @@ def _array(value: Any, name: str) -> list[Any]:
 
 
 def _number(value: Any, name: str, most: int = _MAX_NUMBER, least: int = 0) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+    if not _is_whole(value) or not least <= value <= most:
         raise ProtocolError(f"{name} is not a whole number from {least} to {most}")
-    return value
+    return int(value)
 
 
 def _text(value: Any, name: str, most: int = MAX_NAME_LENGTH) -> str:
@@ -362,7 +366,7 @@ def _incarnation(value: Any, name: str) -> str:
 
 
 def _message_id(value: Any) -> MessageId:
-    if type(value) is not list or len(value) != 2:
+    if not isinstance(value, list) or len(value) != 2:
         raise ProtocolError("a message id is not an array of origin and number")
     origin, number = value
     return MessageId(_incarnation(origin, "origin"), _number(number, "number", least=1))

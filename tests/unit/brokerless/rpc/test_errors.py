@@ -24,7 +24,7 @@ from brokerless.rpc import errors
 def test_the_text_is_one_for_operators_and_survives_travelling(error: errors.RPCException, text: str) -> None:
     assert str(error) == text
     copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is type(error)
+    assert copy.__class__ is type(error)
     assert str(copy) == text
     assert vars(copy) == vars(error)
 

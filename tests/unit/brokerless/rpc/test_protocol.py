@@ -434,7 +434,7 @@ BAD_FIELDS: list[tuple[Message, int, Any, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("message", "index", "value", "fault"), BAD_FIELDS, ids=[f"{type(m).__name__}-{index}-{value!r:.30}" for m, index, value, _ in BAD_FIELDS]
+    ("message", "index", "value", "fault"), BAD_FIELDS, ids=[f"{type(m).__name__}-{index}-{value!r:.30}" for m, index, value, _other in BAD_FIELDS]
 )
 def test_each_field_is_checked_and_named(message: Message, index: int, value: Any, fault: str) -> None:
     assert fault in fault_of(with_field(message, index, value))

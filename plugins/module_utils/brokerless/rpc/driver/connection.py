@@ -388,7 +388,7 @@ class Connection:
             self._commands.popleft()(now)
         done = len(self._worked_off)
         if done:
-            for _ in range(done):
+            for _turn in range(done):
                 self._worked_off.popleft()
             session.worked_off(done, now)
         session.tick(now)
@@ -516,7 +516,7 @@ class _ReceiverSocket:
 
     def read(self) -> Iterable[list[bytes]]:
         """Yield the frames of the messages that are there."""
-        for _ in range(READ_BATCH):
+        for _turn in range(READ_BATCH):
             try:
                 yield self._dealer.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

@@ -187,7 +187,7 @@ class ReceiverDaemon:
 
     def _read(self, source: zmq.Socket[Any], handle: Callable[[bytes, Message, float], None]) -> None:
         now = time.monotonic()
-        for _ in range(READ_BATCH):
+        for _turn in range(READ_BATCH):
             try:
                 key, *frames = source.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

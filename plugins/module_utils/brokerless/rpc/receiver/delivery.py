@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from .. import protocol
 from ..deadlines import Deadlines
@@ -24,10 +25,10 @@ LATE = 60.0
 MAX_QUEUES = 10_000
 """The most addresses for which messages may wait at the same time."""
 
-Back = bytes | None
+Back: TypeAlias = "bytes | None"
 """The way back to whoever brought a message: the link of another host's receiver, or None for this very receiver."""
 SendToClient = Callable[[bytes, Parcel], None]
-GiveVerdict = Callable[[Back, Accepted | Returned | Held], None]
+GiveVerdict: TypeAlias = "Callable[[Back, Accepted | Returned | Held], None]"
 
 
 @dataclass(slots=True)

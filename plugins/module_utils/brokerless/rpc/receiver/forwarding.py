@@ -13,6 +13,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from .. import protocol
 from ..deadlines import Deadlines
@@ -33,7 +34,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 SendToHost = Callable[[str, Parcel], None]
 Source = tuple[str, bytes]
 """Whom to tell what became of a message: ("client", key) or ("link", key)."""
-TellSource = Callable[[Source, Accepted | Returned | Held | Assigned], None]
+TellSource: TypeAlias = "Callable[[Source, Accepted | Returned | Held | Assigned], None]"
 Say = Callable[[int, str], None]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 class SystemdNotifier:
     """Sends states to the socket that systemd named in the environment."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         path = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
         watchdog_pid = environment.get("WATCHDOG_PID", "")

@@ -76,7 +76,7 @@ def test_the_limit_holds_for_many_threads() -> None:
     lock = threading.Lock()
 
     def send(address: Address) -> None:
-        for _ in range(50):
+        for _turn in range(50):
             if not backlog.enter(address, soon()):
                 refused.append(address)
                 return
@@ -87,7 +87,7 @@ def test_the_limit_holds_for_many_threads() -> None:
                 inside[address] -= 1
             backlog.leave(address)
 
-    threads = [threading.Thread(target=send, args=(address,)) for address in (COMPUTE, NETWORK) for _ in range(8)]
+    threads = [threading.Thread(target=send, args=(address,)) for address in (COMPUTE, NETWORK) for _turn in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

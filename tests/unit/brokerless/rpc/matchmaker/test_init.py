@@ -121,7 +121,7 @@ def refusal(name: str, settings: Settings) -> str:
 )
 def test_the_names_of_the_built_in_ones(name: str, expected: type[MatchMaker], settings: Settings) -> None:
     matchmaker = load_matchmaker(name, settings)
-    assert type(matchmaker) is expected
+    assert matchmaker.__class__ is expected
     assert matchmaker.settings is settings
 
 
@@ -145,7 +145,7 @@ def test_a_distribution_does_not_replace_a_built_in_one(
     own_package: Callable[[str], str], entry_point: Callable[[str], None], settings: Settings
 ) -> None:
     entry_point(f"ring = {own_package(OWN)}:Own")
-    assert type(load_matchmaker("ring", settings)) is MatchMakerRing
+    assert load_matchmaker("ring", settings).__class__ is MatchMakerRing
 
 
 def test_the_names_that_are_known() -> None:

@@ -74,13 +74,14 @@ def test_a_cast_outlives_the_receiver_of_its_target(world: World) -> None:
     number = sender.cast("compute.compute1", b"1")
     world.run()
     world.kill_receiver("compute1")
+    later = sender.cast("compute.compute1", b"2")
     world.advance(2.0)
     worker.read_inbox()
-    assert worker.bodies() == []
+    assert worker.bodies() == [b"1"]
     world.start_receiver("compute1")
     world.advance(10.0)
-    assert worker.bodies() == [b"1"]
-    assert sender.settled == {number: ""}
+    assert worker.bodies() == [b"1", b"2"]
+    assert sender.settled == {number: "", later: ""}
 
 
 def test_what_was_taken_before_the_receiver_died_is_not_taken_again(world: World) -> None:
@@ -265,7 +266,7 @@ def test_status_and_route_say_what_is(world: World) -> None:
 
 
 def test_refusals_are_counted_and_said_once_in_a_burst(core: ReceiverCore) -> None:
-    for _ in range(100):
+    for _turn in range(100):
         core.refused("another host", "not MessagePack", NOW)
     assert len([effect for effect in core.take_effects(NOW) if isinstance(effect, Say)]) == 1
     assert core.status(NOW)["counters"]["refused"] == 100

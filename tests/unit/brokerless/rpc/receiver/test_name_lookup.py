@@ -86,7 +86,7 @@ def test_of_several_addresses_each_call_gives_the_next(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with lookup() as (names, answers):
         found = []
-        for _ in range(5):
+        for _turn in range(5):
             names.start("compute1.invalid")
             found.append(answers.get(timeout=PATIENCE)[1])
         names.start("compute2.invalid")
@@ -107,7 +107,7 @@ def test_after_closing_nothing_is_answered_and_what_waits_is_dropped_quietly(cap
 
     names = NameLookup({}, answer)
     with caplog.at_level(logging.DEBUG):
-        for _ in range(LOOKUP_THREADS):
+        for _turn in range(LOOKUP_THREADS):
             names.start("localhost")
         all_busy.wait(PATIENCE)
         names.start("localhost")

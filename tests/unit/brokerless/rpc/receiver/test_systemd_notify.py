@@ -50,7 +50,7 @@ def test_without_a_usable_socket_nothing_happens(environment: dict[str, str]) ->
 def test_the_environment_of_the_process_is_what_counts(notify_socket: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
     name, listening = notify_socket
     monkeypatch.setenv("NOTIFY_SOCKET", name)
-    SystemdNotifier().notify("READY=1")
+    SystemdNotifier(os.environ).notify("READY=1")
     assert listening.recv(4096) == b"READY=1"
 
 
