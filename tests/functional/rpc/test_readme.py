@@ -10,7 +10,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-from receiver_process import CHECKOUT, Receiver, hosts, run_program, runtime_environment
+from receiver_process import Receiver, hosts, run_program, runtime_environment
+
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def parts_of_the_example() -> tuple[str, str, str]:
