@@ -12,7 +12,6 @@ from pathlib import Path
 
 from receiver_process import Receiver, hosts, run_program, runtime_environment
 
-
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
