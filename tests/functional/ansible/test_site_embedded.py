@@ -1,0 +1,274 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""site.yml and ring.yml on the embedded inventory: foretold exactly, done once, and nothing restarted without a reason.
+
+The tests run in the order of this file, on one deployment in a directory of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from receiver_process import free_port, short_directory, wait_until
+
+HERE = Path(__file__).parent
+ADDRESSES = {"control1": "127.0.1.1", "compute1": "127.0.1.2", "compute2": "127.0.1.3"}
+HOSTS = set(ADDRESSES)
+START = "Have the receiver's process started"
+RESTART = "Restart the receiver's process"
+CONFIGURE = "Write the receiver's configuration"
+WRITE_RING = "Write the MatchMaker's ring"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of ansible-playbook: exit code, output, and the tasks that changed (or would change) something, as (host, task)."""
+
+    exit_code: int
+    output: str
+    changed: frozenset[tuple[str, str]]
+
+    def tasks_of(self, host: str) -> set[str]:
+        """The tasks that changed something on a host."""
+        return {task for changed_host, task in self.changed if changed_host == host}
+
+
+class Site:
+    """The three hosts below `directory`; `home` is the home directory of whoever deploys them."""
+
+    def __init__(self, checkout: Path, directory: Path, home: Path) -> None:
+        self.checkout = checkout
+        self.directory = directory
+        self.home = home
+        self.variables: dict[str, Any] = {"embedded_root": str(directory / "d"), "brokerless_start_port": free_port(list(ADDRESSES.values()))}
+        self.temporary = directory / "t"
+        self.temporary.mkdir()
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> Run:
+        """Run a playbook of the collection with further variables."""
+        results = self.directory / "results"
+        results.write_text("", encoding="utf-8")
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).parent / "ansible-playbook"),
+                f"--inventory={self.checkout / 'inventories' / 'embedded'}",
+                f"--extra-vars={json.dumps(self.variables | variables)}",
+                *arguments,
+                f"playbooks/{playbook}",
+            ],
+            cwd=self.checkout,
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+                "ANSIBLE_CONFIG": str(self.checkout / "ansible.cfg"),
+                "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+                "ANSIBLE_CALLBACKS_ENABLED": "task_results",
+                "ANSIBLE_NOCOLOR": "1",
+                "TASK_RESULTS": str(results),
+                "HOME": str(self.home),
+                "TMPDIR": str(self.temporary),
+                # pip asks rustc for its version, and rustup's rustc makes itself a home directory
+                "RUSTUP_HOME": str(self.directory / "rustup"),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        tasks = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+        changed = frozenset((task["host"], task["task"].rpartition(" : ")[2]) for task in tasks if task["result"].get("changed"))
+        return Run(done.returncode, done.stdout, changed)
+
+    def file(self, host: str, name: str) -> Path:
+        """A file in a host's directory."""
+        return self.directory / "d" / host / name
+
+    def pid(self, host: str) -> int:
+        """The pid of a host's receiver."""
+        return int(self.file(host, "run/receiver.pid").read_text(encoding="utf-8").splitlines()[0])
+
+    def pids(self) -> dict[str, int]:
+        """The pids of all receivers."""
+        return {host: self.pid(host) for host in ADDRESSES}
+
+    def brokerless(self, host: str, *command: str) -> Any:
+        """What the deployed program `brokerless` says on a host."""
+        program = [str(self.file(host, "runtime/current/bin/brokerless")), "--config-file", str(self.file(host, "etc/brokerless.conf")), "--json"]
+        done = subprocess.run([*program, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def written(self) -> set[str]:
+        """What lies in the deployment's directory."""
+        root = self.directory / "d"
+        return {path.name for path in root.iterdir()} if root.exists() else set()
+
+
+@pytest.fixture(scope="module")
+def site(checkout: Path) -> Iterator[Site]:
+    """A place for the three hosts; their receivers are stopped at the end."""
+    with short_directory() as directory:
+        home = directory / "h"
+        home.mkdir()
+        site = Site(checkout, directory, home)
+        try:
+            yield site
+        finally:
+            for host in ADDRESSES:
+                if site.file(host, "run/receiver.pid").exists():
+                    end(site.pid(host))
+
+
+def end(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Signal a process and wait until it is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    wait_until(
+        lambda: not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8"), f"process {pid} has ended"
+    )
+
+
+@pytest.fixture(scope="module")
+def deployed(site: Site) -> tuple[Run, Run]:
+    """The forecast on a machine that has nothing, and the deployment."""
+    forecast = site.play("site.yml", "--check", "--diff")
+    assert forecast.exit_code == 0, forecast.output
+    assert site.written().isdisjoint(HOSTS), "check mode wrote something"
+    real = site.play("site.yml")
+    assert real.exit_code == 0, real.output
+    return forecast, real
+
+
+def test_check_mode_foretells_exactly_what_the_first_run_changes(deployed: tuple[Run, Run]) -> None:
+    forecast, real = deployed
+    assert forecast.changed == real.changed
+    assert {host for host, _task in real.changed} == HOSTS
+    assert {"Install the wheel", WRITE_RING, CONFIGURE, START} <= real.tasks_of("compute2")
+
+
+def test_check_mode_shows_the_files_that_the_first_run_writes(site: Site, deployed: tuple[Run, Run]) -> None:
+    forecast, _real = deployed
+    for host in HOSTS:
+        for name in ("etc/brokerless.conf", "etc/matchmaker_ring.json"):
+            for line in site.file(host, name).read_text(encoding="utf-8").splitlines():
+                assert f"+{line}" in forecast.output
+
+
+@pytest.mark.usefixtures("deployed")
+def test_the_second_run_changes_nothing(site: Site) -> None:
+    before = site.pids()
+    again = site.play("site.yml")
+    assert again.exit_code == 0, again.output
+    assert again.changed == frozenset()
+    assert site.pids() == before
+    # from here on the wheel that was built is given, so that the runs below depend on nothing but what they change
+    [built] = (site.directory / "d" / "wheel").glob("*.whl")
+    site.variables["runtime_wheel"] = shutil.copy(built, site.directory)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_each_receiver_listens_on_its_host_and_knows_the_others(site: Site) -> None:
+    for host in HOSTS:
+        status = site.brokerless(host, "status")
+        assert status["host"] == host
+        assert status["ports"] == [site.variables["brokerless_start_port"]]
+        assert {peer["host"] for peer in status["peers"]} == HOSTS - {host}
+
+
+@pytest.mark.usefixtures("deployed")
+def test_only_the_service_group_can_reach_the_sockets(site: Site) -> None:
+    for host in HOSTS:
+        assert site.file(host, "run").stat().st_mode & 0o777 == 0o750
+        assert site.file(host, "etc/brokerless.conf").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_changed_ring_reaches_receivers_that_go_on_running(site: Site) -> None:
+    before = site.pids()
+    site.variables["brokerless_topics"] = {"compute": {"groups": ["compute"]}, "console": {"groups": ["control"]}}
+    forecast = site.play("ring.yml", "--check")
+    real = site.play("ring.yml")
+    assert real.changed == forecast.changed == {(host, WRITE_RING) for host in HOSTS}
+    for host in HOSTS:
+        wait_until(
+            lambda host=host: [entry["host"] for entry in site.brokerless(host, "ring", "show", "console")["hosts"]] == ["control1"],
+            f"{host} takes the new ring over",
+        )
+    assert site.pids() == before
+    again = site.play("ring.yml")
+    assert again.changed == frozenset()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_changed_configuration_restarts_that_receiver_once(site: Site) -> None:
+    before = site.pids()
+    site.variables["receiver_options"] = {"rpc_response_timeout": 33}
+    forecast = site.play("site.yml", "--check", "--limit=compute1")
+    real = site.play("site.yml", "--limit=compute1")
+    assert real.exit_code == 0, real.output
+    assert real.changed == forecast.changed == {("compute1", CONFIGURE), ("compute1", RESTART)}
+    after = site.pids()
+    assert {host for host in HOSTS if after[host] != before[host]} == {"compute1"}
+    assert "rpc_response_timeout = 33\n" in site.file("compute1", "etc/brokerless.conf").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_configuration_that_the_receiver_refuses_replaces_nothing(site: Site) -> None:
+    before = site.pids()
+    old = site.file("control1", "etc/brokerless.conf").read_text(encoding="utf-8")
+    refused = site.play("site.yml", "--limit=control1", receiver_options={"rpc_cast_timeout": "soon"})
+    assert refused.exit_code != 0
+    assert "rpc_cast_timeout" in refused.output
+    assert "soon" in refused.output
+    assert site.file("control1", "etc/brokerless.conf").read_text(encoding="utf-8") == old
+    assert site.pids() == before
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_receiver_that_died_is_started_and_nothing_else_done(site: Site) -> None:
+    dead = site.pid("compute1")
+    end(dead, signal.SIGKILL)
+    real = site.play("site.yml", "--limit=compute1")
+    assert real.exit_code == 0, real.output
+    assert real.changed == {("compute1", START)}
+    assert site.pid("compute1") != dead
+
+
+@pytest.mark.usefixtures("deployed")
+def test_another_wheel_of_the_same_version_is_installed_and_the_receiver_restarted(site: Site) -> None:
+    before = site.pid("compute1")
+    with zipfile.ZipFile(site.variables["runtime_wheel"], "a") as wheel:
+        wheel.comment = b"another one"
+    forecast = site.play("site.yml", "--check", "--limit=compute1")
+    real = site.play("site.yml", "--limit=compute1")
+    assert real.exit_code == 0, real.output
+    assert real.changed == forecast.changed
+    assert real.tasks_of("compute1") == {"Copy the wheel", "Install the wheel", "Note which wheel is installed", RESTART}
+    assert site.pid("compute1") != before
+
+
+@pytest.mark.usefixtures("deployed")
+def test_groups_that_the_inventory_lacks_are_named_before_anything_is_done(site: Site) -> None:
+    refused = site.play("site.yml", brokerless_firewall_groups=["contorl"])
+    assert refused.exit_code != 0
+    assert "brokerless_firewall_groups names contorl, and the inventory has no such group" in refused.output
+    assert refused.changed == frozenset()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_nothing_was_written_outside(site: Site) -> None:
+    assert [str(path.relative_to(site.home)) for path in site.home.rglob("*")] == []
+    assert [path.name for path in site.temporary.iterdir()] == []
