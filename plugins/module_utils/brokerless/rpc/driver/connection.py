@@ -24,26 +24,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...soft_import import soft_import
 from ..envelope import Envelope, Pattern
 from ..ipc import ipc_endpoint, socket_path
 from ..protocol import Parcel, ProtocolError, decode, encode, new_incarnation
 from ..topics import Address
 from .backlog import Backlog
 from .effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Reported, Say, Settled, Transmit
+from .receiver_socket import ReceiverSocket
 from .session import Identity, Session
 
 if TYPE_CHECKING:
-    import zmq
     from oslo_config import cfg
-    from zmq.utils import monitor
-else:
-    zmq = soft_import("zmq", "pyzmq")
-    monitor = soft_import("zmq.utils.monitor", "pyzmq")
 
 LOG = logging.getLogger("brokerless.driver")
-READ_BATCH = 200
-RECONNECT_MS = 100
 SPARE_CREDIT = 16
 """Messages that may wait in the process beyond those being worked on, so that the pool never runs dry between two messages."""
 SUBSCRIBE_SECONDS = 5.0
@@ -358,7 +351,7 @@ class Connection:
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(_ReceiverSocket(self._endpoint, self._wake_read, self._max_message)) as receiver:
+            with contextlib.closing(ReceiverSocket(self._endpoint, self._wake_read, self._max_message)) as receiver:
                 while self._thread_goes_on:
                     self._turn(receiver)
         except Exception:
@@ -369,7 +362,7 @@ class Connection:
         self._session.farewell()
         self._thread_goes_on = False
 
-    def _turn(self, receiver: _ReceiverSocket) -> None:
+    def _turn(self, receiver: ReceiverSocket) -> None:
         session = self._session
         wait = session.next_wake() - time.monotonic()
         if self._worked_off:
@@ -395,14 +388,14 @@ class Connection:
         for effect in session.take_effects(time.monotonic()):
             self._do(effect, receiver)
 
-    def _read(self, receiver: _ReceiverSocket, now: float) -> None:
+    def _read(self, receiver: ReceiverSocket, now: float) -> None:
         for frames in receiver.read():
             try:
                 self._session.receive(decode(frames), now)
             except ProtocolError as error:
                 LOG.error("the receiver sent what is no message: %s", error)  # noqa: TRY400 - the fault is not in this process
 
-    def _follow_connection(self, receiver: _ReceiverSocket, now: float) -> None:
+    def _follow_connection(self, receiver: ReceiverSocket, now: float) -> None:
         for is_connected in receiver.changes():
             if is_connected:
                 self._session.connected(now)
@@ -412,12 +405,12 @@ class Connection:
                 receiver.reopen()
                 return
 
-    def _read_the_rest(self, receiver: _ReceiverSocket, now: float) -> None:
+    def _read_the_rest(self, receiver: ReceiverSocket, now: float) -> None:
         """Read what the receiver said before it went: it may have assigned messages, and that must not be forgotten."""
         while receiver.poll(0.0)[0]:
             self._read(receiver, now)
 
-    def _do(self, effect: Effect, receiver: _ReceiverSocket) -> None:
+    def _do(self, effect: Effect, receiver: ReceiverSocket) -> None:
         if isinstance(effect, Transmit):
             receiver.send(encode(effect.message))
         else:
@@ -471,65 +464,6 @@ class Connection:
         self._worked_off.append(None)
         if len(self._worked_off) * 2 >= self._window:
             self._wake()
-
-
-class _ReceiverSocket:
-    """The socket to the receiver. After a broken connection it is made anew, so that nothing old is sent on the next one."""
-
-    def __init__(self, endpoint: str, wake_fd: int, max_message: int) -> None:
-        self._endpoint = endpoint
-        self._wake_fd = wake_fd
-        self._max_message = max_message
-        self._context = zmq.Context()
-        self._open()
-
-    def _open(self) -> None:
-        self._dealer = self._context.socket(zmq.DEALER)
-        self._dealer.setsockopt(zmq.LINGER, 500)
-        self._dealer.setsockopt(zmq.SNDHWM, 0)
-        self._dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self._dealer.connect(self._endpoint)
-        self._poller = zmq.Poller()
-        for readable in (self._dealer, self._monitor, self._wake_fd):
-            self._poller.register(readable, zmq.POLLIN)
-
-    def _close_sockets(self, linger: int) -> None:
-        self._dealer.disable_monitor()
-        self._monitor.close()
-        self._dealer.close(linger)
-
-    def reopen(self) -> None:
-        """Drop the connection, and what was not sent on it, and begin to make a new one."""
-        self._close_sockets(0)
-        self._open()
-
-    def close(self) -> None:
-        """Send what can be sent at once, and disconnect."""
-        self._close_sockets(500)
-        self._context.term()
-
-    def poll(self, seconds: float) -> tuple[bool, bool, bool]:
-        """Wait; return whether there are messages, whether another thread called, and whether the connection changed."""
-        ready = dict(self._poller.poll(int(seconds * 1000) + 1 if seconds > 0 else 0))
-        return self._dealer in ready, self._wake_fd in ready, self._monitor in ready
-
-    def read(self) -> Iterable[list[bytes]]:
-        """Yield the frames of the messages that are there."""
-        for _turn in range(READ_BATCH):
-            try:
-                yield self._dealer.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-
-    def changes(self) -> Iterable[bool]:
-        """Yield what became of the connection: True when it was made, False when it broke."""
-        while self._monitor.poll(0):
-            yield monitor.parse_monitor_message(self._monitor.recv_multipart())["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-
-    def send(self, frames: list[bytes]) -> None:
-        """Send a message; it goes out as soon as there is a connection."""
-        self._dealer.send_multipart(frames, zmq.NOBLOCK)
 
 
 # --- one connection per process ------------------------------------------------------------------------------------------------------------------
