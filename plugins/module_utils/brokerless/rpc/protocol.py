@@ -244,10 +244,10 @@ def decode(frames: Sequence[bytes]) -> Message:
     if not isinstance(fields, list) or len(fields) < 2:
         raise ProtocolError("a header that is not an array of a version, a kind and fields")
     version, kind, *values = fields
-    if not _is_whole(version) or version != VERSION:
+    if version.__class__ is not int or version != VERSION:
         raise ProtocolError(f"protocol version {_shown(version)}; this is version {VERSION}")
-    is_parcel = _is_whole(kind) and kind == _KINDS[Parcel]
-    reader = _READERS.get(kind) if _is_whole(kind) else None
+    is_parcel = kind.__class__ is int and kind == _KINDS[Parcel]
+    reader = _READERS.get(kind) if kind.__class__ is int else None
     if reader is None and not is_parcel:
         raise ProtocolError(f"unknown kind of message {_shown(kind)}")
     if len(frames) != 1 + is_parcel:
@@ -331,10 +331,6 @@ def _shown(value: Any) -> str:
     return f"{value!r:.40}" if value is None or isinstance(value, (bool, int, float, str, bytes)) else f"of type {type(value).__name__}"
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _fields(values: list[Any], count: int) -> list[Any]:
     if len(values) != count:
         raise ProtocolError(f"{len(values)} fields in a message that has {count}")
@@ -348,9 +344,10 @@ def _array(value: Any, name: str) -> list[Any]:
 
 
 def _number(value: Any, name: str, most: int = _MAX_NUMBER, least: int = 0) -> int:
-    if not _is_whole(value) or not least <= value <= most:
+    if value.__class__ is not int or not least <= value <= most:
         raise ProtocolError(f"{name} is not a whole number from {least} to {most}")
-    return int(value)
+    number: int = value
+    return number
 
 
 def _text(value: Any, name: str, most: int = MAX_NAME_LENGTH) -> str:
