@@ -76,7 +76,7 @@ def show_calls(report: Report, callers: dict[str, Caller]) -> None:
     faults = []
     for source in HOSTS:
         for target in [host for host in HOSTS if host != source]:
-            answers = [callers[source].ask(f"agent.{target}", "who_are_you") for _ in range(WARM_UP + MEASURED)]
+            answers = [callers[source].ask(f"agent.{target}", "who_are_you") for _turn in range(WARM_UP + MEASURED)]
             wrong = [said(answer) for answer in answers if answered_by(answer) != target]
             milliseconds[source, target] = None if wrong else statistics.median(answer["milliseconds"] for answer in answers[WARM_UP:])
             faults += [f"{source} to {target}: {wrong[0]}"] if wrong else []
@@ -88,7 +88,7 @@ def show_calls(report: Report, callers: dict[str, Caller]) -> None:
 def show_round_robin(report: Report, callers: dict[str, Caller]) -> None:
     """Call a bare topic several times."""
     report.chapter("Calls from control1 to the bare topic compute: round robin")
-    answers = [callers["control1"].ask("compute", "who_are_you") for _ in range(8)]
+    answers = [callers["control1"].ask("compute", "who_are_you") for _turn in range(8)]
     order = [answered_by(answer) or said(answer) for answer in answers]
     report.answers(order)
     alternates = all(one != next_one for one, next_one in itertools.pairwise(order))
@@ -134,7 +134,7 @@ def show_death(report: Report, embedded: Embedded, callers: dict[str, Caller]) -
     # What was on its way to a host that died has no answer, and is not sent again: nobody knows whether the host took it.
     noticed = _until(lambda: not _is_up(embedded, "control1", "compute1"))
     report.check("the receiver of control1 notices", noticed)
-    answers = [callers["control1"].ask("compute", "who_are_you") for _ in range(10)]
+    answers = [callers["control1"].ask("compute", "who_are_you") for _turn in range(10)]
     order = [answered_by(answer) or said(answer) for answer in answers]
     report.answers(order)
     slowest = max(answer["milliseconds"] for answer in answers)

@@ -149,6 +149,12 @@ def running_process(pid_file: Path) -> Identity | None:
     return identity if identity and _is_alive(identity) else None
 
 
+def _hear_all_signals() -> None:
+    """Undo what `nohup` and the like ignore: what a process ignores, its children do, and a shell cannot even ask for it back."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(recipe: Recipe, pid_file: Path) -> tuple[subprocess.Popen[bytes], Identity]:
     """Start a process in a session of its own, with its output appended to the log, and write its pid file. Raises `ProcessFault`."""
     program = recipe.program()
@@ -165,6 +171,7 @@ def start(recipe: Recipe, pid_file: Path) -> tuple[subprocess.Popen[bytes], Iden
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_hear_all_signals,
             )
     except OSError as error:
         subject = f"log file {recipe.log_file}" if error.filename == recipe.log_file else program

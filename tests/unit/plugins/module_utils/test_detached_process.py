@@ -220,7 +220,10 @@ def test_a_process_that_ignores_sigterm_is_killed_with_its_group_if_that_is_want
     assert process.wait(LONG_ENOUGH) == -signal.SIGKILL
 
 
-def test_a_signal_reaches_the_process(tmp_path: Path, pid_file: Path) -> None:
+@pytest.mark.parametrize("ignored_here", [False, True], ids=["", "under nohup"])
+def test_a_signal_reaches_the_process(tmp_path: Path, pid_file: Path, ignored_here: bool, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored_here else signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     ready, got = tmp_path / "ready", tmp_path / "got"
     readiness = before_start(None, str(ready))
     script = f"trap ': > {got}; exit 5' HUP; : > {ready}; while :; do sleep 0.1; done"
