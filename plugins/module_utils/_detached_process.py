@@ -171,7 +171,7 @@ def start(recipe: Recipe, pid_file: Path) -> tuple[subprocess.Popen[bytes], Iden
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_hear_all_signals,
+                preexec_fn=_hear_all_signals,  # noqa: PLW1509 - a module has one thread
             )
     except OSError as error:
         subject = f"log file {recipe.log_file}" if error.filename == recipe.log_file else program
