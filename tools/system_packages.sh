@@ -1,22 +1,32 @@
 #!/bin/sh
-# Print the folder that holds the programs that tests need and that no Python index has (nft, ip), unpacking them there first if they are missing.
+# Print the folder that holds the programs that tests need and that no Python index has (nft, ip, redis-server, rabbitmq-server, epmd), unpacking them
+# there first if they are missing.
 # Nothing is installed and root is not needed: packages of the machine's own distribution are downloaded into .cache/system and unpacked there.
 set -eu
 
-packages='nftables iproute2'
-programs='nft ip'
+packages='nftables iproute2 redis-server rabbitmq-server'
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 root=$checkout/.cache/system
+
+# A program, where its package has it, and an argument with which it says its version and ends; those that have no such argument are not tried.
+programs='
+nft              usr/sbin/nft                                       -V
+ip               sbin/ip                                            -V
+redis-server     usr/bin/redis-server                               -v
+erl              usr/lib/erlang/bin/erl                             +V
+epmd             usr/lib/erlang/erts-*/bin/epmd
+rabbitmq-server  usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server
+'
 
 fail() {
     echo "system_packages.sh: $*" >&2
     exit 1
 }
 
-if [ ! -e "$root/.complete" ]; then
+if [ "$(cat "$root/.complete" 2>/dev/null)" != "$packages" ]; then
     if ! command -v apt-get dpkg-deb >/dev/null; then
-        fail "the tests need $programs, which are downloaded with apt-get and dpkg-deb, and this machine has no such programs;" \
-            "link them into $root/bin by hand and touch $root/.complete"
+        fail "the tests need the programs of the packages $packages, which are downloaded with apt-get and dpkg-deb, and this machine has no such" \
+            "programs; link them into $root/bin by hand and write '$packages' into $root/.complete"
     fi
     rm -rf "$root"
     mkdir -p "$root/lists/partial" "$root/cache/archives/partial" "$root/files" "$root/bin"
@@ -31,14 +41,21 @@ if [ ! -e "$root/.complete" ]; then
     for package in "$root"/cache/archives/*.deb; do
         dpkg-deb --extract "$package" "$root/files"
     done
+    # Erlang's start script knows its own folder by an absolute path
+    find "$root/files/usr/lib/erlang" -name erl -type f -exec sed -i "s|^\( *ROOTDIR=\)/usr/lib/erlang|\1'$root/files/usr/lib/erlang'|" {} +
     libraries=$(find "$root/files" -name '*.so.*' -exec dirname {} \; | sort -u | paste -s -d : -)
-    for program in $programs; do
-        file=$(find "$root/files" -name "$program" -type f -perm -u+x | head -n 1)
-        printf '#!/bin/sh\nLD_LIBRARY_PATH='\''%s'\'' exec '\''%s'\'' "$@"\n' "$libraries" "$file" >"$root/bin/$program"
+    echo "$programs" | while read -r program path version; do
+        [ -n "$program" ] || continue
+        # shellcheck disable=SC2086 # the path is a pattern
+        file=$(find "$root/files"/$path) || fail "$packages have no $path"
+        # shellcheck disable=SC2016 # PATH is the one at the time of the call
+        printf '#!/bin/sh\nLD_LIBRARY_PATH='\''%s'\'' PATH='\''%s'\'':$PATH exec '\''%s'\'' "$@"\n' "$libraries" "$root/bin" "$file" >"$root/bin/$program"
         chmod 0755 "$root/bin/$program"
-        "$root/bin/$program" -V >"$root/run.log" 2>&1 || fail "$program was downloaded into $root but does not run: $(tail -n 1 "$root/run.log")"
+        if [ -n "$version" ] && ! "$root/bin/$program" "$version" >"$root/run.log" 2>&1; then
+            fail "$program was downloaded into $root but does not run: $(tail -n 1 "$root/run.log")"
+        fi
     done
     rm -rf "$root/lists" "$root/cache"
-    touch "$root/.complete"
+    echo "$packages" >"$root/.complete"
 fi
 echo "$root/bin"

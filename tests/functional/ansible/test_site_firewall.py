@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from server_process import system_programs
 
 RING_HOST, STRANGER, OWN = "10.95.0.2", "10.95.0.3", "10.95.0.1"
 RING_HOST6, STRANGER6, OWN6 = "fd95::2", "fd95::3", "fd95::1"
@@ -142,11 +143,9 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def programs(checkout: Path) -> Path:
+def programs() -> Path:
     """The folder with nft and ip."""
-    done = subprocess.run(["sh", str(checkout / "tools" / "system_packages.sh")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+    return system_programs()
 
 
 @pytest.fixture
