@@ -74,6 +74,10 @@ docs: deps ## check the documentation and build it into docs/_build
 packaging: deps ## build the wheel and the tarball, install and use them (tests/packaging)
 	@.venv/bin/python tools/run_checks.py packaging
 
+.PHONY: bench
+bench: deps ## what the transport costs, beside its rivals (ROUNDS=3 DURATION=1 ONLY= SIZES=300,3000 OTHERS=1)
+	@PYTHONPATH=tests/functional:tests/simulation .venv/bin/python bench/run.py
+
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball
 	@.venv/bin/python tools/build_artifacts.py dist
