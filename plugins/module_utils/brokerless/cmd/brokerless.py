@@ -138,7 +138,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         made.set_defaults(run=run, table=table)
         return made
 
-    add(commands, "status", _status, tables.status, "show the receiver of this host: its peers, consumers, queues and counters")
+    add(commands, "status", _status, tables.status, "show the receiver of this host: its peers, consumers, queues and figures")
     ping = add(commands, "ping", _ping, tables.ping, "ask who consumes a topic: compute, compute.machine1, or fanout~compute for all of its hosts")
     ping.add_argument("topic", metavar="TOPIC")
     ping.add_argument("--timeout", type=_seconds, default=PING_TIMEOUT, metavar="SECONDS", help=f"how long to wait (default: {PING_TIMEOUT:g})")

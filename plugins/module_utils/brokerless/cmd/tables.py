@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..rpc.receiver.figures import quantile
 from ..rpc.topics import REPLIES_TOPIC
 from ..soft_import import soft_import
 
@@ -84,7 +85,7 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]
 
 
 def status(data: Mapping[str, Any]) -> Shown:
-    """Show a receiver's answer to "status": what it is, its peers, consumers, queues and counters.
+    """Show a receiver's answer to "status": what it is, its peers, consumers, queues and figures.
 
     Each process also consumes the answers to its calls; that is of no interest here.
     """
@@ -106,13 +107,47 @@ def status(data: Mapping[str, Any]) -> Shown:
         if not one["address"].startswith(f"{REPLIES_TOPIC}.")
     )
     queues = ((queue["address"], queue["waiting"], queue["held_reason"]) for queue in data["queues"])
-    counters = [(name, data["counters"][name]) for name in sorted(data["counters"])]
+    counters = [(name, count) for name, count in sorted(data["counters"].items()) if count]
+    counters += [(f"bound hit: {name}", count) for name, count in sorted(data["bounds"].items())]
     shown += _table(
         "Peers", ["Host", "State", "Address", "Since", "Unacknowledged", "ms"], peers, ["Since", "Unacknowledged", "ms"], "No peers so far."
     )
     shown += _table("Consumers", ["Topic", "Process", "PID", "Credit", "In hand"], consumers, ["PID", "Credit", "In hand"], "No consumers.")
     shown += _table("Queues", ["Topic", "Waiting", "Held because"], queues, ["Waiting"], "No message waits.")
+    shown += _messages(data["messages"])
+    shown += _stages(data["seconds"])
     return shown + _table("Counters", ["Counter", "Count"], counters, ["Count"], "Nothing was counted so far.")
+
+
+def _messages(counted: Sequence[Mapping[str, Any]]) -> Shown:
+    """Show what became of messages, a line for each outcome and a column for each kind."""
+    kinds = sorted({row["kind"] for row in counted})
+    rows: dict[tuple[str, str], dict[str, int]] = {}
+    for row in counted:
+        rows.setdefault((row["side"], row["outcome"]), {})[row["kind"]] = row["count"]
+    cells = ((side, outcome, *(counts.get(kind, 0) for kind in kinds)) for (side, outcome), counts in rows.items())
+    return _table("Messages", ["Side", "Outcome", *kinds], cells, kinds, "No message so far.")
+
+
+def _stages(seconds: Mapping[str, Mapping[str, Any]]) -> Shown:
+    """Show how long messages were in each stage; half of them were there at most as long as p50 says, all but a hundredth as p99 says."""
+
+    def milliseconds(value: float | None) -> str:
+        return "-" if value is None else f"{value * 1000:.1f}"
+
+    rows = [
+        (
+            stage,
+            one["count"],
+            milliseconds(one["sum"] / one["count"]),
+            milliseconds(quantile(one["buckets"], 0.5)),
+            milliseconds(quantile(one["buckets"], 0.99)),
+        )
+        for stage, one in seconds.items()
+        if one["count"]
+    ]
+    numbers = ["Messages", "Mean ms", "p50 ms", "p99 ms"]
+    return _table("Stages", ["Stage", *numbers], rows, numbers) if rows else []
 
 
 def ping(data: Mapping[str, Any]) -> Shown:

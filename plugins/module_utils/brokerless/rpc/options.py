@@ -110,6 +110,12 @@ def options() -> list[cfg.Opt]:
             default=1.0,
             help="Seconds between heartbeats of receivers to each other and to their services. One that is silent for three of them is down.",
         ),
+        cfg.StrOpt("rpc_zmq_metrics_address", default="127.0.0.1", help="The address on which the receiver shows its metrics to Prometheus."),
+        cfg.PortOpt(
+            "rpc_zmq_metrics_port",
+            default=0,
+            help="The TCP port for the metrics, within the reserved range (9550, its last one, for example); 0 shows none.",
+        ),
         cfg.IntOpt("rpc_thread_pool_size", min=1, default=1024, help="The most requests that one service process works on at the same time."),
         cfg.FloatOpt("rpc_response_timeout", min=0.001, max=MAX_TTL, default=60.0, help="Seconds that a call waits for its answer."),
         cfg.FloatOpt(
@@ -173,6 +179,11 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
     if last_port > 65535:
         raise OptionError(
             f"rpc_zmq_start_port {conf.rpc_zmq_start_port} with rpc_zmq_port_count {conf.rpc_zmq_port_count} ends at {last_port}, past 65535"
+        )
+    if conf.rpc_zmq_metrics_port and not conf.rpc_zmq_start_port < conf.rpc_zmq_metrics_port <= last_port:
+        raise OptionError(
+            f"rpc_zmq_metrics_port {conf.rpc_zmq_metrics_port} is not one of the reserved ports that the receiver itself does not listen on, "
+            f"{conf.rpc_zmq_start_port + 1} to {last_port}"
         )
     return conf
 

@@ -25,7 +25,17 @@ STATUS: dict[str, Any] = {
         {"address": "zmq_replies.6f00", "pid": 77, "name": "nova-compute", "credit": 64, "in_hand": 0},
     ],
     "queues": [{"address": "compute.compute2", "waiting": 12, "held_reason": "compute2 is down"}],
-    "counters": {"expired": 1, "delivered": 1000},
+    "messages": [
+        {"side": "forwarding", "kind": "call", "outcome": "accepted", "count": 30},
+        {"side": "forwarding", "kind": "cast", "outcome": "accepted", "count": 4},
+        {"side": "delivery", "kind": "call", "outcome": "handed_over", "count": 7},
+    ],
+    "seconds": {
+        "network": {"count": 2, "sum": 0.003, "buckets": [0, 1, 1, *[0] * 14]},
+        "consumer": {"count": 0, "sum": 0.0, "buckets": [0] * 17},
+    },
+    "counters": {"refused": 1, "from_peers": 1000, "from_services": 0},
+    "bounds": {"topic_backlog": 12},
 }
 
 
@@ -37,9 +47,13 @@ def shown(parts: tables.Shown) -> str:
 
 def row(output: str, name: str) -> list[str]:
     """Return the cells of the one row whose first cell is `name`."""
-    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if line.startswith("│")]
-    (found,) = [line for line in cells if line[0] == name]
+    (found,) = [cells for cells in rows(output) if cells[0] == name]
     return found
+
+
+def rows(output: str) -> list[list[str]]:
+    """Return the cells of all rows of all tables, without their headings."""
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if line.startswith("│")]
 
 
 def test_status_shows_all_that_a_receiver_tells() -> None:
@@ -51,14 +65,29 @@ def test_status_shows_all_that_a_receiver_tells() -> None:
     assert row(output, "compute.control1") == ["compute.control1", "nova-compute", "77", "64", "2"]
     assert "zmq_replies" not in output
     assert row(output, "compute.compute2") == ["compute.compute2", "12", "compute2 is down"]
-    assert row(output, "delivered") == ["delivered", "1000"]
+    assert [cells for cells in rows(output) if cells[0] in ("forwarding", "delivery")] == [
+        ["forwarding", "accepted", "30", "4"],
+        ["delivery", "handed_over", "7", "0"],
+    ]
+    assert row(output, "network") == ["network", "2", "1.5", "1.0", "2.5"]
+    assert "consumer" not in [cells[0] for cells in rows(output)]
+    assert row(output, "from_peers") == ["from_peers", "1000"]
+    assert "from_services" not in output
+    assert row(output, "bound hit: topic_backlog") == ["bound hit: topic_backlog", "12"]
 
 
 def test_status_of_an_idle_receiver_says_that_there_is_nothing() -> None:
-    idle = STATUS | {"peers": [], "consumers": [], "queues": [], "counters": {}, "ports": []}
+    idle = STATUS | {"peers": [], "consumers": [], "queues": [], "counters": {}, "bounds": {}, "messages": [], "seconds": {}, "ports": []}
     idle["matchmaker"] = {"name": "localhost", "source": "", "error": "ring file gone"}
     output = shown(tables.status(idle))
-    for line in ("No peers so far.", "No consumers.", "No message waits.", "Nothing was counted so far.", "MatchMaker: ring file gone"):
+    for line in (
+        "No peers so far.",
+        "No consumers.",
+        "No message waits.",
+        "No message so far.",
+        "Nothing was counted so far.",
+        "MatchMaker: ring file gone",
+    ):
         assert line in output.splitlines()
     assert "MatchMaker localhost; listens on no port" in output
 

@@ -27,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "rpc_zmq_max_message_size": 16 * 1024 * 1024,
     "rpc_zmq_contexts": 1,
     "rpc_zmq_heartbeat_interval": 1.0,
+    "rpc_zmq_metrics_address": "127.0.0.1",
+    "rpc_zmq_metrics_port": 0,
     "rpc_thread_pool_size": 1024,
     "rpc_response_timeout": 60.0,
     "rpc_cast_timeout": 30.0,
@@ -42,6 +44,7 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "rpc_zmq_max_message_size": (1024, 1 << 30),
     "rpc_zmq_contexts": (1, 64),
     "rpc_zmq_heartbeat_interval": (0.05, None),
+    "rpc_zmq_metrics_port": (0, 65535),
     "rpc_thread_pool_size": (1, None),
     "rpc_response_timeout": (0.001, 604800.0),
     "rpc_cast_timeout": (0.001, 604800.0),
@@ -91,7 +94,11 @@ def test_every_number_has_a_lower_bound() -> None:
 @pytest.mark.parametrize(("name", "least", "most"), [(name, *bounds) for name, bounds in BOUNDS.items()])
 def test_the_bounds(name: str, least: float, most: float | None, tmp_path: Path) -> None:
     # a port count that goes with the start port
-    rest = {"rpc_zmq_start_port": ["rpc_zmq_port_count = 1"], "rpc_zmq_port_count": ["rpc_zmq_start_port = 1"]}.get(name, [])
+    rest = {
+        "rpc_zmq_start_port": ["rpc_zmq_port_count = 1"],
+        "rpc_zmq_port_count": ["rpc_zmq_start_port = 1"],
+        "rpc_zmq_metrics_port": ["rpc_zmq_start_port = 65500", "rpc_zmq_port_count = 36"],
+    }.get(name, [])
     step = 1 if isinstance(least, int) else least / 10
 
     def load(value: float) -> Any:
@@ -104,6 +111,13 @@ def test_the_bounds(name: str, least: float, most: float | None, tmp_path: Path)
         assert load(most) == most
         with pytest.raises(OptionError, match=rf"option {name} in .*bounds\.conf: Should be less than or equal to"):
             load(most + 1)
+
+
+@pytest.mark.parametrize("port", [9500, 9551, 80])
+def test_metrics_are_shown_within_the_reserved_range_beside_the_receiver(port: int, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=rf"rpc_zmq_metrics_port {port} is not one of the reserved ports .* 9501 to 9550"):
+        load_options([written(tmp_path / "metrics.conf", f"rpc_zmq_metrics_port = {port}")])
+    assert load_options([written(tmp_path / "metrics.conf", "rpc_zmq_metrics_port = 9550")]).rpc_zmq_metrics_port == 9550
 
 
 @pytest.mark.parametrize("name", SECONDS)

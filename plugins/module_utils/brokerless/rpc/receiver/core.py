@@ -11,9 +11,11 @@ clocks or threads in it; each event brings the time, in seconds of a clock that 
 from __future__ import annotations
 
 import enum
+import heapq
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,9 +41,10 @@ from ..protocol import (
     Welcome,
     WhoAreYou,
 )
-from ..topics import TopicError, parse_topic
+from ..topics import REPLIES_TOPIC, Address, TopicError, parse_topic
 from .delivery import Back, Delivery
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
+from .figures import Bounds
 from .forwarding import Forwarding, Source
 
 ACCEPTED_DELAY = 0.004
@@ -54,8 +57,14 @@ SILENT_BEATS = 3
 FIRST_REDIAL = 0.2
 LONGEST_REDIAL = 5.0
 """Seconds until a peer that is down is dialled again: the first time, and at most, doubling in between."""
+DEEPEST_QUEUES = 20
+"""So many queues, those with the most messages, are named in status and metrics; the others are in the totals."""
 IDLE_PEER_SECONDS = 60.0
 """A host that the MatchMaker does not know is forgotten after so long without a message for it."""
+
+
+NO_CONSUMER, NO_HOST, FOR_CONSUMER = "no consumer", "no host can take it", "consumers are busy"
+"""Why messages wait."""
 
 
 class PeerState(enum.Enum):
@@ -121,7 +130,9 @@ class ReceiverCore:
         self._draining = False
         self._refused_said_at = float("-inf")
         self._clients_pinged_at = float("-inf")
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter(
+            from_services=0, from_peers=0, bytes_from_services=0, bytes_from_peers=0, refused=0, ring_reload_errors=0
+        )
         patience = SILENT_BEATS * settings.heartbeat
         self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
         self._forwarding = Forwarding(
@@ -205,9 +216,10 @@ class ReceiverCore:
     def _from_known_client(self, key: bytes, message: Message, now: float) -> None:
         if isinstance(message, Parcel):
             self.counters["from_services"] += 1
+            self.counters["bytes_from_services"] += len(message.body)
             self._forwarding.submit(message, ("client", key), now)
         elif isinstance(message, Accepted):
-            self._delivery.accept(key, message.messages)
+            self._delivery.accept(key, message.messages, now)
         elif isinstance(message, Credit):
             self._delivery.credit(key, message, now)
         elif isinstance(message, Consume):
@@ -265,6 +277,7 @@ class ReceiverCore:
                 self._effects.append(ToLink(link, WhoAreYou()))
         elif isinstance(message, Parcel):
             self.counters["from_peers"] += 1
+            self.counters["bytes_from_peers"] += len(message.body)
             self._parcel_from_link(link, message, now)
         elif isinstance(message, Ping):
             self._effects.append(ToLink(link, Pong(message.stamp)))
@@ -402,6 +415,9 @@ class ReceiverCore:
         self._look_after_peers(now)
         self._delivery.tick(now)
         self._forwarding.tick(now)
+        for bounds in self._bounds():
+            for line in bounds.take_lines(now):
+                self._say(logging.WARNING, line)
         stamp = int(now * 1e6)
         for peer in self._peers.values():
             if peer.state in (PeerState.UP, PeerState.GREETING) and now - peer.ping_sent_at >= self._settings.heartbeat:
@@ -420,6 +436,7 @@ class ReceiverCore:
 
     def matchmaker_failed(self, why: str) -> None:
         """A new MatchMaker could not be made; the old one stays, and status says why."""
+        self.counters["ring_reload_errors"] += 1
         self._matchmaker_error = why
 
     def drain(self, now: float) -> None:
@@ -468,13 +485,7 @@ class ReceiverCore:
     def status(self, now: float) -> dict[str, Any]:
         """Return what `brokerless status` shows."""
         matchmaker = self._forwarding.matchmaker
-        queues: list[dict[str, Any]] = [
-            {"address": str(queue.address), "waiting": len(queue.waiting), "held_reason": "" if queue.clients else "no consumer"}
-            for queue in self._delivery.queues()
-            if queue.waiting
-        ]
-        homeless = self._forwarding.homeless()
-        queues += [{"address": str(address), "waiting": count, "held_reason": "no host can take it"} for address, count in homeless]
+        deepest = heapq.nlargest(DEEPEST_QUEUES, self._waiting(), key=lambda queue: queue[1])
         return {
             "host": self._settings.host,
             "version": self._settings.version,
@@ -489,9 +500,60 @@ class ReceiverCore:
                 for client in self._delivery.clients.values()
                 for address in sorted(client.addresses, key=str)
             ],
-            "queues": queues,
-            "counters": dict(sorted((self.counters + self._delivery.counters + self._forwarding.counters).items())),
+            "queues": [{"address": str(address), "waiting": count, "held_reason": why} for address, count, why in deepest],
+            **self.figures(),
         }
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is measured, which names no address that only came from outside, and is never larger than a few pages.
+
+        `counters` of what has no kind; `messages`, by side, kind and outcome; `seconds`, a histogram for each stage; `bounds`, how often each was
+        hit; `gauges`; `waiting` messages by the reason why; `depths`, the messages that wait for each of the deepest addresses that were consumed
+        here, and for all others as `other`; `peer_states`, how many peers are in each.
+        """
+        waiting: Counter[str] = Counter(dict.fromkeys((FOR_CONSUMER, NO_CONSUMER, NO_HOST), 0))
+        depths: Counter[Address] = Counter()
+        for address, count, why in self._waiting():
+            waiting[why or FOR_CONSUMER] += count
+            if address in self._delivery.named:
+                depths[address] += count
+        deepest = depths.most_common(DEEPEST_QUEUES)
+        states = Counter(peer.state for peer in self._peers.values())
+        clients = self._delivery.clients.values()
+        sides = {"forwarding": self._forwarding.tally, "delivery": self._delivery.tally}
+        return {
+            "counters": dict(self.counters),
+            "messages": [
+                {"side": side, "kind": kind, "outcome": outcome, "count": count}
+                for side, tally in sides.items()
+                for kind, outcome, count in tally.messages()
+            ],
+            "seconds": {stage: histogram.written() for tally in sides.values() for stage, histogram in tally.seconds.items()},
+            "bounds": dict(sum((bounds.counts for bounds in self._bounds()), Counter())),
+            "gauges": {
+                "services": len(clients),
+                "consumers": sum(1 for client in clients for address in client.addresses if address.topic != REPLIES_TOPIC),
+                "in_hand": sum(len(client.in_hand) for client in clients),
+                "credit": sum(client.credit for client in clients),
+                "links": len(self._links),
+                "ring_hosts": len(self.matchmaker.hosts()),
+                "ring_faulty": int(bool(self._matchmaker_error)),
+            },
+            "waiting": dict(waiting),
+            "depths": {str(address): count for address, count in deepest} | {"other": waiting.total() - sum(count for _address, count in deepest)},
+            "peer_states": {state.value: states[state] for state in PeerState},
+        }
+
+    def _bounds(self) -> Iterable[Bounds]:
+        return (self._forwarding.tally.bounds, self._delivery.tally.bounds)
+
+    def _waiting(self) -> Iterable[tuple[Address, int, str]]:
+        """Yield the addresses for which messages wait, how many, and the reason, empty if consumers are just slow."""
+        for queue in self._delivery.queues():
+            if queue.waiting:
+                yield queue.address, len(queue.waiting), "" if queue.clients else NO_CONSUMER
+        for address, count in self._forwarding.homeless():
+            yield address, count, NO_HOST
 
     def _peer_status(self, peer: Peer, now: float) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import logging
 import os
+import platform
 import signal
 import socket
 import time
@@ -30,6 +31,7 @@ from ..protocol import MAX_HEADER, Message, ProtocolError, decode, encode, new_i
 from .bind_addresses import BindError, adapters_of_this_host, bind_endpoints, endpoint
 from .core import CoreSettings, ReceiverCore
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
+from .metrics_endpoint import FiguresDesk, MetricsEndpoint
 from .name_lookup import NameLookup
 from .systemd_notify import SystemdNotifier
 
@@ -66,6 +68,7 @@ class ReceiverDaemon:
         self._closing = contextlib.ExitStack()
         self._names = NameLookup(conf.rpc_zmq_host_addresses, self._name_answered)
         self._answers: deque[tuple[str, str | None, str]] = deque()
+        self._figures = FiguresDesk(self._wake)
         self._dials = 0
         self._routing_ids: dict[str, bytes] = {}
         self._hosts: dict[bytes, str] = {}
@@ -120,6 +123,10 @@ class ReceiverDaemon:
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
             self._closing.callback(end.close)
+        if conf.rpc_zmq_metrics_port:
+            labels = {"version": VERSION, "python": platform.python_version(), "pyzmq": zmq.__version__, "zeromq": zmq.zmq_version()}
+            metrics = MetricsEndpoint(conf.rpc_zmq_metrics_address, conf.rpc_zmq_metrics_port, self._figures, labels)
+            self._closing.callback(metrics.close)
         self._poller = zmq.Poller()
         for readable in (self._clients, self._links, self._peers, self._peers_monitor, self._wake_read.fileno()):
             self._poller.register(readable, zmq.POLLIN)
@@ -241,6 +248,10 @@ class ReceiverDaemon:
 
     def _name_answered(self, host: str, address: str | None, fault: str) -> None:
         self._answers.append((host, address, fault))
+        self._wake()
+
+    def _wake(self) -> None:
+        """Make the loop turn; called from other threads."""
         with contextlib.suppress(BlockingIOError):
             self._wake_write.send(b"\0")
 
@@ -304,6 +315,7 @@ class ReceiverDaemon:
                 self._core.peer_lost(host, fault, time.monotonic())
             else:
                 self._dial(host, address)
+        self._figures.answer(self._core.figures)
         if signal.SIGHUP in signals:
             LOG.info("SIGHUP: reading the ring anew")
             self._new_matchmaker()

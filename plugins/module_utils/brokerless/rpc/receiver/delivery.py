@@ -8,22 +8,28 @@ brought it: accepted (a consumer took it), or returned (certainly not, for a rea
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from .. import protocol
 from ..deadlines import Deadlines
-from ..envelope import MessageId
+from ..envelope import Envelope, MessageId
 from ..protocol import Accepted, Credit, Held, Hello, Parcel, Returned
 from ..seen import Seen
 from ..topics import REPLIES_TOPIC, Address
+from .figures import Bound, Tally
 
 LATE = 60.0
 """How many seconds longer than a message may live it is remembered that it was taken."""
 MAX_QUEUES = 10_000
 """The most addresses for which messages may wait at the same time."""
+MAX_NAMED = 1000
+"""So many addresses that were consumed here are known by name to whoever measures queues; no name that only came from outside is."""
+BACKLOG_FULL = Bound("topic_backlog", "the backlog of {subject} is full (rpc_zmq_topic_backlog): its messages go back, and are sent again later")
+FANOUT_DROPPED = Bound("fanout_backlog", "the backlog of a consumer of {subject} is full (rpc_zmq_topic_backlog): it misses messages that others get")
+TOO_MANY_QUEUES = Bound("queues", f"messages wait for {MAX_QUEUES} addresses: those for {{subject}} go back, and are sent again later")
 
 Back: TypeAlias = "bytes | None"
 """The way back to whoever brought a message: the link of another host's receiver, or None for this very receiver."""
@@ -42,6 +48,7 @@ class Arrival:
     takers: set[bytes] = field(default_factory=set)
     """Of a fanout, the clients that have yet to take it."""
     taken_by_any: bool = False
+    handed_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -100,7 +107,8 @@ class Delivery:
         self._queues: dict[QueueKey, Queue] = {}
         self._limbo: dict[str, _Limbo] = {}
         self.clients: dict[bytes, Client] = {}
-        self.counters: Counter[str] = Counter()
+        self.tally = Tally("delivery", "consumer")
+        self.named: set[Address] = set()
         self.draining = False
 
     # --- messages ------------------------------------------------------------------------------------------------------------------------
@@ -114,16 +122,16 @@ class Delivery:
         known = self._arrivals.get(message)
         if known is not None:
             known.back = back
-            self.counters["duplicates"] += 1
+            self.tally.count("duplicate", envelope)
         elif message in self._seen:
-            self.counters["duplicates"] += 1
+            self.tally.count("duplicate", envelope)
             self._verdict(back, Accepted((message,)))
         elif self.draining:
-            self._return(back, message, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
+            self._return(back, envelope, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
         elif envelope.after and MessageId(message.origin, envelope.after) not in self._seen:
-            self._return(back, message, protocol.EARLIER_MISSING, "")
+            self._return(back, envelope, protocol.EARLIER_MISSING, "")
         elif envelope.ttl <= 0:
-            self._return(back, message, protocol.EXPIRED, f"it arrived at {self._host} when its time was over")
+            self._return(back, envelope, protocol.EXPIRED, f"it arrived at {self._host} when its time was over")
         else:
             not_before = self._all_back_at if envelope.attempt and now < self._all_back_at else 0.0
             self._queue(Arrival(parcel, back, deadline, not_before), now)
@@ -135,10 +143,11 @@ class Delivery:
             return
         queue = self._queues.get((envelope.address, b""))
         if (queue is None or not queue.clients) and envelope.address.bare:
-            self._return(arrival.back, envelope.id, protocol.NO_CONSUMER, f"{self._host} has no consumer of {envelope.address}")
+            self._return(arrival.back, envelope, protocol.NO_CONSUMER, f"{self._host} has no consumer of {envelope.address}")
             return
         if (queue is None and len(self._queues) >= MAX_QUEUES) or (queue is not None and len(queue.waiting) >= self._backlog):
-            self._return(arrival.back, envelope.id, protocol.FULL, f"the backlog of {envelope.address} at {self._host} is full")
+            self.tally.bounds.hit(TOO_MANY_QUEUES if queue is None else BACKLOG_FULL, envelope.address, now)
+            self._return(arrival.back, envelope, protocol.FULL, f"the backlog of {envelope.address} at {self._host} is full")
             return
         if queue is None:
             queue = self._queues[(envelope.address, b"")] = Queue(envelope.address)
@@ -153,12 +162,12 @@ class Delivery:
         queues = [self._queues[key] for client in self.clients if (key := (envelope.address, client)) in self._queues]
         open_queues = [queue for queue in queues if len(queue.waiting) < self._backlog]
         if not queues:
-            self._return(arrival.back, envelope.id, protocol.NO_CONSUMER, f"{self._host} has no consumer of {envelope.address}")
+            self._return(arrival.back, envelope, protocol.NO_CONSUMER, f"{self._host} has no consumer of {envelope.address}")
             return
         if len(open_queues) < len(queues):
-            self.counters["fanout_copies_dropped"] += len(queues) - len(open_queues)
+            self.tally.bounds.hit(FANOUT_DROPPED, envelope.address, now, len(queues) - len(open_queues))
         if not open_queues:
-            self._return(arrival.back, envelope.id, protocol.FULL, f"the backlog of {envelope.address} at {self._host} is full")
+            self._return(arrival.back, envelope, protocol.FULL, f"the backlog of {envelope.address} at {self._host} is full")
             return
         self._keep(arrival)
         arrival.takers.update(client for queue in open_queues for client in queue.clients)
@@ -191,12 +200,14 @@ class Delivery:
             client.in_hand[message] = arrival
             if not replies:
                 client.credit -= 1
-            self.counters["handed_over"] += 1
+            arrival.handed_at = now
+            self.tally.count("handed_over", envelope)
+            self.tally.seconds["delivery"].observe(now - arrival.deadline + envelope.ttl)
             self._send(client.key, Parcel(replace(envelope, ttl=arrival.deadline - now, host=self._host), arrival.parcel.body))
 
-    def _return(self, back: Back, message: MessageId, reason: str, text: str) -> None:
-        self.counters[f"returned_{reason}"] += 1
-        self._verdict(back, Returned(message, reason, text))
+    def _return(self, back: Back, envelope: Envelope, reason: str, text: str) -> None:
+        self.tally.count(f"returned_{reason}", envelope)
+        self._verdict(back, Returned(envelope.id, reason, text))
 
     def _end_unheard(self, arrival: Arrival, reason: str, text: str) -> None:
         """End one way to a consumer that has not come to it; the message itself ends when there is no other."""
@@ -211,7 +222,7 @@ class Delivery:
         else:
             if reason != protocol.CONSUMER_GONE:
                 self._seen.discard(message)
-            self._return(arrival.back, message, reason, text)
+            self._return(arrival.back, arrival.parcel.envelope, reason, text)
 
     def _is_on_its_way(self, message: MessageId, arrival: Arrival) -> bool:
         return (
@@ -291,6 +302,8 @@ class Delivery:
         for address in wanted:
             queue_key = (address, key if address.fanout else b"")
             queue = self._queues.setdefault(queue_key, Queue(address))
+            if address.topic != REPLIES_TOPIC and len(self.named) < MAX_NAMED:
+                self.named.add(address)
             if key not in queue.clients:
                 queue.clients[key] = client
                 self._hand_over(queue, now)
@@ -307,14 +320,15 @@ class Delivery:
         if not queue.clients and not queue.waiting:
             del self._queues[queue_key]
 
-    def accept(self, key: bytes, messages: Iterable[MessageId]) -> None:
+    def accept(self, key: bytes, messages: Iterable[MessageId], now: float) -> None:
         """The client says that it took `messages`."""
         client = self.clients[key]
         for message in messages:
             arrival = client.in_hand.pop(message, None)
             if arrival is None:
                 continue
-            self.counters["accepted"] += 1
+            self.tally.count("accepted", arrival.parcel.envelope)
+            self.tally.seconds["consumer"].observe(now - arrival.handed_at)
             arrival.taken_by_any = True
             arrival.takers.discard(key)
             if not arrival.takers:

@@ -10,7 +10,7 @@ comes in as `now`, in seconds.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -21,6 +21,7 @@ from ..envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from ..matchmaker.base import MatchMaker, Route
 from ..protocol import Accepted, Assigned, Held, Parcel, Returned
 from ..topics import Address
+from .figures import Tally
 
 NO_CONSUMER_SECONDS = 2.0
 """How long a host that had no consumer of a bare topic is passed over while another has one."""
@@ -59,6 +60,7 @@ class Copy:
     to_broker: bool = False
     attempt: int = 0
     sent_to: str | None = None
+    sent_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class Forwarding:
         self._homeless: dict[Address, OrderedDict[MessageId, Outgoing]] = {}
         self._turns: dict[Address, int] = {}
         self.targets: dict[str, Target] = {host: Target(host, incarnation, "")}
-        self.counters: Counter[str] = Counter()
+        self.tally = Tally("forwarding", "network")
 
     # --- messages ------------------------------------------------------------------------------------------------------------------------
 
@@ -125,9 +127,11 @@ class Forwarding:
             return
         if envelope.hops >= MAX_HOPS:
             text = f"it passed through {MAX_HOPS} receivers, the last {self._host}; do their brokers name each other?"
+            self.tally.count(f"failed_{protocol.TOO_MANY_HOPS}", envelope)
             self._tell(source, Returned(envelope.id, protocol.TOO_MANY_HOPS, text))
             return
         outgoing = self._outgoing[envelope.id] = Outgoing(parcel, source, now + envelope.ttl)
+        self.tally.count("submitted", envelope)
         self._deadlines.set(envelope.id, outgoing.deadline)
         self._route(outgoing, now)
 
@@ -222,11 +226,13 @@ class Forwarding:
         while lane.unsent and target.incarnation is not None and now >= lane.paused_until and len(lane.sent) < self._window:
             message, copy = lane.unsent.popitem(last=False)
             lane.sent[message] = copy
+            parcel = copy.outgoing.parcel
             if copy.sent_to is None:
                 copy.sent_to = target.incarnation
-            parcel = copy.outgoing.parcel
-            self.counters["sent"] += 1
-            self.counters["retried"] += 1 if copy.attempt else 0
+                self.tally.seconds["forwarding"].observe(now - copy.outgoing.deadline + parcel.envelope.ttl)
+            copy.sent_at = now
+            if copy.attempt:
+                self.tally.count("retried", parcel.envelope)
             self._send(lane.host, Parcel(self._written(parcel.envelope, copy, now), parcel.body))
 
     def _written(self, envelope: Envelope, copy: Copy, now: float) -> Envelope:
@@ -263,6 +269,8 @@ class Forwarding:
         if outgoing is None or copy is None:
             return
         copy.lane.pause = FIRST_PAUSE
+        if host != self._host:
+            self.tally.seconds["network"].observe(now - copy.sent_at)
         self._end_copy(outgoing, host, None, now)
 
     def _end_copy(self, outgoing: Outgoing, host: str, failure: str | None, now: float) -> None:
@@ -284,9 +292,10 @@ class Forwarding:
         del self._outgoing[message]
         self._deadlines.discard(message)
         if failure is None:
+            self.tally.count("accepted", outgoing.parcel.envelope)
             self._tell(outgoing.source, Accepted((message,)))
             return
-        self.counters[f"failed_{failure.reason}"] += 1
+        self.tally.count(f"failed_{failure.reason}", outgoing.parcel.envelope)
         if outgoing.parcel.envelope.pattern is not Pattern.CALL:
             self._say(logging.WARNING, f"{outgoing.parcel.envelope} was not handed over ({failure.reason}): {failure.text}")
         self._tell(outgoing.source, failure)

@@ -69,7 +69,7 @@ def test_a_message_is_handed_to_its_consumer_and_accepted_when_the_consumer_says
     message = bench.arrive(1, "compute")
     assert bench.numbers(b"c1") == [1]
     assert bench.verdicts == []
-    bench.delivery.accept(b"c1", [message])
+    bench.delivery.accept(b"c1", [message], bench.now)
     assert bench.verdicts == [(LINK, Accepted((message,)))]
     assert bench.delivery.idle
 
@@ -124,7 +124,7 @@ def test_a_second_copy_is_not_handed_over_again(bench: Bench) -> None:
     message = bench.arrive(1, "compute")
     bench.arrive(1, "compute", attempt=1, back=b"newer link")
     assert bench.numbers() == [1]
-    bench.delivery.accept(b"c1", [message])
+    bench.delivery.accept(b"c1", [message], bench.now)
     assert bench.verdicts == [(b"newer link", Accepted((message,)))]
     bench.arrive(1, "compute", attempt=2)
     assert bench.numbers() == [1]
@@ -169,9 +169,9 @@ def test_a_fanout_reaches_every_consumer_once_and_is_accepted_when_all_have_it(b
         bench.client(key, "fanout~compute")
     message = bench.arrive(1, "fanout~compute")
     assert sorted(key for key, _parcel in bench.handed) == [b"c1", b"c2"]
-    bench.delivery.accept(b"c1", [message])
+    bench.delivery.accept(b"c1", [message], bench.now)
     assert bench.accepted() == []
-    bench.delivery.accept(b"c2", [message])
+    bench.delivery.accept(b"c2", [message], bench.now)
     assert bench.accepted() == [1]
 
 
@@ -179,7 +179,7 @@ def test_a_fanout_ends_though_one_of_its_consumers_dies(bench: Bench) -> None:
     for key in (b"c1", b"c2"):
         bench.client(key, "fanout~compute")
     message = bench.arrive(1, "fanout~compute")
-    bench.delivery.accept(b"c1", [message])
+    bench.delivery.accept(b"c1", [message], bench.now)
     bench.delivery.leave(b"c2", bench.now)
     bench.now += PATIENCE + 0.1
     bench.delivery.tick(bench.now)
@@ -268,7 +268,7 @@ def test_draining_returns_what_waits_and_what_comes(bench: Bench) -> None:
     bench.arrive(3, "compute")
     assert bench.reasons() == [protocol.DRAINING, protocol.DRAINING]
     assert not bench.delivery.idle
-    bench.delivery.accept(b"c1", [message])
+    bench.delivery.accept(b"c1", [message], bench.now)
     assert bench.delivery.idle
 
 
