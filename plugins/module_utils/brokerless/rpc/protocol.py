@@ -143,6 +143,26 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """What the services of the receiver's host consume from now on; it goes to the hosts that connected.
+
+    With `complete` it stands in place of what was said before. A receiver that has just been started, to which services may yet come back, adds
+    to it.
+    """
+
+    addresses: tuple[Address, ...]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Seek:
+    """Which host shall have this message for that bare topic? The broker answers with `Assigned` or `Returned`."""
+
+    message: MessageId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """A consumer can take that many more messages."""
 
@@ -186,7 +206,24 @@ class Report:
 
 
 Message: TypeAlias = (
-    Hello | Welcome | WhoAreYou | Consume | Consuming | Parcel | Accepted | Returned | Held | Assigned | Credit | Ping | Pong | Bye | Inspect | Report
+    Hello
+    | Welcome
+    | WhoAreYou
+    | Consume
+    | Consuming
+    | Announce
+    | Seek
+    | Parcel
+    | Accepted
+    | Returned
+    | Held
+    | Assigned
+    | Credit
+    | Ping
+    | Pong
+    | Bye
+    | Inspect
+    | Report
 )
 
 _KINDS: dict[type, int] = {
@@ -206,6 +243,8 @@ _KINDS: dict[type, int] = {
     Inspect: 14,
     Report: 15,
     Assigned: 16,
+    Announce: 17,
+    Seek: 18,
 }
 
 
@@ -314,6 +353,8 @@ _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Returned: lambda m: (m.message, m.reason, m.text[:MAX_TEXT]),
     Held: lambda m: (m.message, m.text[:MAX_TEXT]),
     Assigned: lambda m: (m.message, m.host),
+    Announce: lambda m: ([_address_fields(address) for address in m.addresses], m.complete),
+    Seek: lambda m: (m.message, _address_fields(m.address)),
     Credit: lambda m: (m.count,),
     Ping: lambda m: (m.stamp,),
     Pong: lambda m: (m.stamp,),
@@ -447,9 +488,25 @@ def _read_welcome(values: list[Any]) -> Welcome:
     return Welcome(_host(host), _incarnation(incarnation, "incarnation"))
 
 
+def _addresses(value: Any) -> tuple[Address, ...]:
+    return tuple(_address(address) for address in _array(value, "addresses"))
+
+
 def _read_consume(values: list[Any]) -> Consume:
     revision, addresses = _fields(values, 2)
-    return Consume(_number(revision, "revision"), tuple(_address(address) for address in _array(addresses, "addresses")))
+    return Consume(_number(revision, "revision"), _addresses(addresses))
+
+
+def _read_announce(values: list[Any]) -> Announce:
+    addresses, complete = _fields(values, 2)
+    if not isinstance(complete, bool):
+        raise ProtocolError("complete is not true or false")
+    return Announce(_addresses(addresses), complete)
+
+
+def _read_seek(values: list[Any]) -> Seek:
+    message, address = _fields(values, 2)
+    return Seek(_message_id(message), _address(address))
 
 
 def _read_held(values: list[Any]) -> Held:
@@ -482,6 +539,8 @@ _READERS: dict[int, Callable[[list[Any]], Message]] = {
     _KINDS[Returned]: _read_returned,
     _KINDS[Held]: _read_held,
     _KINDS[Assigned]: _read_assigned,
+    _KINDS[Announce]: _read_announce,
+    _KINDS[Seek]: _read_seek,
     _KINDS[Credit]: lambda values: Credit(_number(_fields(values, 1)[0], "count", 1 << 24)),
     _KINDS[Ping]: lambda values: Ping(_number(_fields(values, 1)[0], "stamp")),
     _KINDS[Pong]: lambda values: Pong(_number(_fields(values, 1)[0], "stamp")),

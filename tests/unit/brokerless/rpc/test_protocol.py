@@ -11,6 +11,7 @@ from brokerless.rpc import protocol
 from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from brokerless.rpc.protocol import (
     Accepted,
+    Announce,
     Assigned,
     Bye,
     Consume,
@@ -26,6 +27,7 @@ from brokerless.rpc.protocol import (
     ProtocolError,
     Report,
     Returned,
+    Seek,
     Welcome,
     WhoAreYou,
     decode,
@@ -92,6 +94,8 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     Returned: st.builds(Returned, IDS, st.sampled_from(sorted(protocol.REASONS)), TEXTS),
     Held: st.builds(Held, IDS, TEXTS),
     Assigned: st.builds(Assigned, IDS, HOSTS),
+    Announce: st.builds(Announce, st.lists(ADDRESSES, max_size=5).map(tuple)),
+    Seek: st.builds(Seek, IDS, ADDRESSES),
     Credit: st.builds(Credit, st.integers(0, 1 << 24)),
     Ping: st.builds(Ping, NUMBERS),
     Pong: st.builds(Pong, NUMBERS),
@@ -118,6 +122,8 @@ SAMPLES: list[Message] = [
     Bye(),
     Inspect(3, "route", "compute"),
     Report(3, "{}"),
+    Announce((Address("compute"), Address("compute", fanout=True))),
+    Seek(CALL, Address("compute")),
 ]
 
 
@@ -312,7 +318,7 @@ def test_no_frames_are_refused() -> None:
         (msgpack.packb(["x" * 1000, 3]), "protocol version 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; this is version 1"),
         (msgpack.packb([[1], 3]), "protocol version of type list; this is version 1"),
         (msgpack.packb([1, 0]), "unknown kind of message 0"),
-        (msgpack.packb([1, 17]), "unknown kind of message 17"),
+        (msgpack.packb([1, 99]), "unknown kind of message 99"),
         (msgpack.packb([1, -1]), "unknown kind of message -1"),
         (msgpack.packb([1, True]), "unknown kind of message True"),
         (msgpack.packb([1, 3.0]), "unknown kind of message 3.0"),
@@ -430,6 +436,10 @@ BAD_FIELDS: list[tuple[Message, int, Any, str]] = [
     (SAMPLES[14], 1, "x" * 256, "question is not a text of at most 255 characters"),
     (SAMPLES[14], 2, "x" * 2001, "argument is not a text of at most 2000 characters"),
     (SAMPLES[15], 1, 7, "answer is not a text"),
+    (SAMPLES[16], 0, 7, "addresses is not an array"),
+    (SAMPLES[16], 1, 1, "complete is not true or false"),
+    (SAMPLES[17], 0, 7, "a message id is not an array"),
+    (SAMPLES[17], 1, "compute", "address is not an array"),
 ]
 
 

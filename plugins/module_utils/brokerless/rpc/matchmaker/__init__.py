@@ -9,7 +9,9 @@ import importlib.metadata
 import inspect
 
 from .base import MatchMaker, MatchMakerError, Settings
+from .broker import MatchMakerBroker, MatchMakerTopicScheduler
 from .localhost import MatchMakerLocalhost
+from .mesh import MatchMakerMesh
 from .ring import MatchMakerFanoutRing, MatchMakerRing
 from .stub import MatchMakerStub
 
@@ -17,7 +19,16 @@ ENTRY_POINTS = "brokerless.matchmakers"
 """The entry-point group in which a distribution offers MatchMakers by short names."""
 
 _BUILT_IN: dict[str, type[MatchMaker]] = {
-    matchmaker.name: matchmaker for matchmaker in (MatchMakerFanoutRing, MatchMakerLocalhost, MatchMakerRing, MatchMakerStub)
+    matchmaker.name: matchmaker
+    for matchmaker in (
+        MatchMakerBroker,
+        MatchMakerFanoutRing,
+        MatchMakerLocalhost,
+        MatchMakerMesh,
+        MatchMakerRing,
+        MatchMakerStub,
+        MatchMakerTopicScheduler,
+    )
 }
 _BY_CLASS_NAME = {matchmaker.__name__: matchmaker for matchmaker in _BUILT_IN.values()} | {"MatchMakerPassthrough": MatchMakerStub}
 

@@ -33,12 +33,16 @@ class Settings:
 class Route:
     """Where an address leads: any one of `hosts` for a bare topic, all of them for a fanout.
 
-    With `broker` the message goes to that host's receiver, which routes it to `hosts` as it knows them. With no hosts, `problem` says why.
+    With `announced` these are the hosts whose receivers announced a consumer of the address, and `hosts` if none did. With `broker` the message
+    goes to that host's receiver, which routes it as it knows best; with `ask` too, that receiver is only asked for a host. `problem` says why an
+    address leads nowhere.
     """
 
     hosts: tuple[str, ...] = ()
     broker: str = ""
     problem: str = ""
+    announced: bool = False
+    ask: bool = False
 
 
 class MatchMaker(ABC):
@@ -46,6 +50,8 @@ class MatchMaker(ABC):
 
     name: ClassVar[str]
     """The short name, for logs and status."""
+    dials_back: ClassVar[bool] = False
+    """Whether the receiver connects to every host that connects to it, to hear what it consumes."""
 
     def __init__(self, settings: Settings) -> None:
         """Read what the MatchMaker goes by. Raises a `ValueError` that names the source and the fault."""

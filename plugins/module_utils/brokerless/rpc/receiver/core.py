@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import ipaddress
 import json
 import logging
 from collections import Counter
@@ -24,6 +25,7 @@ from ..envelope import MessageId
 from ..matchmaker.base import MatchMaker
 from ..protocol import (
     Accepted,
+    Announce,
     Assigned,
     Bye,
     Consume,
@@ -38,6 +40,7 @@ from ..protocol import (
     Pong,
     Report,
     Returned,
+    Seek,
     Welcome,
     WhoAreYou,
 )
@@ -50,12 +53,14 @@ from .forwarding import Forwarding, Source
 ACCEPTED_DELAY = 0.004
 """Seconds for which acceptances are collected, so that many travel as one message."""
 ACCEPTED_BATCH = 128
+ANNOUNCE_DELAY = 0.02
+"""Seconds for which changes of what is consumed here are collected, until the other hosts are told."""
 LONGEST_BEAT = 0.1
 """Seconds between two looks at what is due, at most."""
 SILENT_BEATS = 3
 """A peer that is silent for so many heartbeats is down."""
 FIRST_REDIAL = 0.2
-LONGEST_REDIAL = 5.0
+LONGEST_REDIAL = 2.0
 """Seconds until a peer that is down is dialled again: the first time, and at most, doubling in between."""
 DEEPEST_QUEUES = 20
 """So many queues, those with the most messages, are named in status and metrics; the others are in the totals."""
@@ -125,6 +130,8 @@ class ReceiverCore:
         self._next_beat = now
         self._batches: dict[Source, _AcceptedBatch] = {}
         self._links: dict[bytes, str] = {}
+        self._announcement: tuple[Address, ...] = ()
+        self._announce_at: float | None = now + SILENT_BEATS * settings.heartbeat
         self._peers: dict[str, Peer] = {}
         self._matchmaker_error = ""
         self._draining = False
@@ -135,8 +142,17 @@ class ReceiverCore:
         )
         patience = SILENT_BEATS * settings.heartbeat
         self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
+        all_connected_at = now + LONGEST_REDIAL + patience
         self._forwarding = Forwarding(
-            settings.host, settings.incarnation, settings.backlog, patience, matchmaker, self._send_to_host, self._tell_source, self._say
+            settings.host,
+            settings.incarnation,
+            settings.backlog,
+            patience,
+            all_connected_at,
+            matchmaker,
+            self._send_to_host,
+            self._tell_source,
+            self._say,
         )
         self._dial_known_hosts(now)
 
@@ -146,6 +162,8 @@ class ReceiverCore:
         """Return what is to be done, in order, and forget it. What can wait a little to travel with more of its kind may stay."""
         if len(self._forwarding.targets) > len(self._peers) + 1:
             self._look_after_peers(now)
+        if self._announce_at is not None and now >= self._announce_at:
+            self._announce(now)
         while self._batches:
             destination, batch = next(iter(self._batches.items()))
             if batch.send_at > now:
@@ -156,7 +174,10 @@ class ReceiverCore:
 
     def next_wake(self) -> float:
         """Return when `tick` must be called at the latest."""
-        return min(self._next_beat, next(iter(self._batches.values())).send_at) if self._batches else self._next_beat
+        soonest = self._next_beat
+        if self._batches:
+            soonest = min(soonest, next(iter(self._batches.values())).send_at)
+        return soonest if self._announce_at is None else min(soonest, self._announce_at)
 
     def _say(self, level: int, text: str) -> None:
         self._effects.append(Say(level, text))
@@ -164,12 +185,12 @@ class ReceiverCore:
     def _send_to_client(self, client: bytes, parcel: Parcel) -> None:
         self._effects.append(ToClient(client, parcel))
 
-    def _send_to_host(self, host: str, parcel: Parcel) -> None:
-        if host == self._settings.host:
-            self._delivery.arrive(parcel, None, self._now)
+    def _send_to_host(self, host: str, message: Parcel | Seek) -> None:
+        if host == self._settings.host and isinstance(message, Parcel):
+            self._delivery.arrive(message, None, self._now)
         else:
             self._peers[host].used_at = self._now
-            self._effects.append(ToPeer(host, parcel))
+            self._effects.append(ToPeer(host, message))
 
     def _give_verdict(self, back: Back, verdict: Accepted | Returned | Held) -> None:
         if back is None:
@@ -225,7 +246,7 @@ class ReceiverCore:
         elif isinstance(message, Consume):
             self._delivery.consume(key, message.addresses, now)
             self._effects.append(ToClient(key, Consuming(message.revision)))
-            self._forwarding.consumers_changed(now)
+            self._consumers_changed(now)
         elif isinstance(message, Ping):
             self._effects.append(ToClient(key, Pong(message.stamp)))
         elif isinstance(message, Bye):
@@ -257,6 +278,24 @@ class ReceiverCore:
         self._batches.pop(("client", key), None)
         how = "left" if certain else "is gone"
         self._say(logging.INFO, f"service {client.name or client.origin} (pid {client.pid}) {how}")
+        self._consumers_changed(now)
+
+    def _consumers_changed(self, now: float) -> None:
+        """Services of this host may consume something else than before: messages of this host know at once, other hosts soon."""
+        consumed = self._delivery.consumed()
+        if consumed == self._announcement:
+            return
+        self._announcement = consumed
+        self._forwarding.announced(self._settings.host, consumed, now)
+        self._announce_at = now + ANNOUNCE_DELAY if self._announce_at is None else min(self._announce_at, now + ANNOUNCE_DELAY)
+
+    def _announce(self, now: float) -> None:
+        self._announce_at = None if self._delivery.all_back(now) else self._delivery.all_back_at
+        announcement = self._what_is_consumed(now)
+        self._effects.extend(ToLink(link, announcement) for link in self._links)
+
+    def _what_is_consumed(self, now: float) -> Announce:
+        return Announce(self._announcement, self._delivery.all_back(now))
 
     # --- other hosts' receivers, on connections that they made ---------------------------------------------------------------------------------
 
@@ -272,6 +311,9 @@ class ReceiverCore:
             if known is not None:
                 known.redial_at = now
             self._effects.append(ToLink(link, Welcome(self._settings.host, self._settings.incarnation)))
+            self._effects.append(ToLink(link, self._what_is_consumed(now)))
+            if self._forwarding.matchmaker.dials_back and not self._forwarding.is_here(message.host):
+                self._forwarding.target(message.host, now)
         elif link not in self._links:
             if not isinstance(message, Bye):
                 self._effects.append(ToLink(link, WhoAreYou()))
@@ -279,6 +321,8 @@ class ReceiverCore:
             self.counters["from_peers"] += 1
             self.counters["bytes_from_peers"] += len(message.body)
             self._parcel_from_link(link, message, now)
+        elif isinstance(message, Seek):
+            self._effects.append(ToLink(link, self._forwarding.find_host(message, now)))
         elif isinstance(message, Ping):
             self._effects.append(ToLink(link, Pong(message.stamp)))
         elif isinstance(message, Bye):
@@ -350,12 +394,19 @@ class ReceiverCore:
             self.peer_lost(host, "it was shut down", now)
         elif isinstance(message, Pong):
             peer.round_trip = now - message.stamp / 1e6
-        elif isinstance(message, Accepted | Returned | Held):
+        elif isinstance(message, Accepted | Returned | Held | Assigned):
             self._forwarding.verdict(host, message, now)
+        elif isinstance(message, Announce):
+            self._forwarding.announced(host, message.addresses, now, complete=message.complete)
         else:
             self.refused(f"receiver of {host}", f"{type(message).__name__} is not for the receiver that connected", now)
 
     def _welcomed(self, peer: Peer, welcome: Welcome, now: float) -> None:
+        if welcome.host != peer.host and _is_address(peer.host):
+            self._effects.append(HangUp(peer.host))
+            del self._peers[peer.host]
+            self._forwarding.is_called(peer.host, welcome.host, now)
+            return
         if welcome.host != peer.host:
             why = f"whoever answers at {peer.address} calls itself {welcome.host!r}: check name resolution, and rpc_zmq_host there"
             self.peer_lost(peer.host, why, now)
@@ -376,7 +427,7 @@ class ReceiverCore:
     def _dial_known_hosts(self, now: float) -> None:
         for host in sorted(self._forwarding.matchmaker.hosts()):
             if not self._forwarding.is_here(host):
-                self._forwarding.target(host)
+                self._forwarding.target(host, now)
         self._look_after_peers(now)
 
     def _look_after_peers(self, now: float) -> None:
@@ -384,7 +435,9 @@ class ReceiverCore:
         for host in self._forwarding.targets:
             if host not in self._peers and host != self._settings.host:
                 self._peers[host] = Peer(host, PeerState.DOWN, now, now, now)
-        known = self._forwarding.matchmaker.hosts()
+        known = set(map(self._forwarding.name_of, self._forwarding.matchmaker.hosts()))
+        if self._forwarding.matchmaker.dials_back:
+            known.update(self._links.values())
         for peer in list(self._peers.values()):
             outstanding = self._forwarding.targets[peer.host].outstanding()
             if outstanding:
@@ -581,3 +634,11 @@ class ReceiverCore:
             "via": route.broker or None,
             "problem": route.problem or None,
         }
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

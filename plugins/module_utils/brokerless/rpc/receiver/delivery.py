@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import TypeAlias
 
 from .. import protocol
@@ -100,8 +100,10 @@ class Delivery:
         self._patience = patience
         self._send = send
         self._verdict = verdict
-        self._all_back_at = started_at + patience
+        self.all_back_at = started_at + patience
+        self._waits_for_all = True
         self._seen = Seen()
+        self._early_fanouts: OrderedDict[MessageId, Arrival] = OrderedDict()
         self._arrivals: dict[MessageId, Arrival] = {}
         self._deadlines: Deadlines[MessageId] = Deadlines()
         self._queues: dict[QueueKey, Queue] = {}
@@ -123,7 +125,8 @@ class Delivery:
         if known is not None:
             known.back = back
             self.tally.count("duplicate", envelope)
-        elif message in self._seen:
+        elif self._seen.has_ended(message) or (message in self._seen and not envelope.address.fanout):
+            # that a fanout was taken says nothing of this host's other processes; who has it already drops it
             self.tally.count("duplicate", envelope)
             self._verdict(back, Accepted((message,)))
         elif self.draining:
@@ -133,11 +136,19 @@ class Delivery:
         elif envelope.ttl <= 0:
             self._return(back, envelope, protocol.EXPIRED, f"it arrived at {self._host} when its time was over")
         else:
-            not_before = self._all_back_at if envelope.attempt and now < self._all_back_at else 0.0
-            self._queue(Arrival(parcel, back, deadline, not_before), now)
+            waits = (envelope.attempt or envelope.address.fanout) and not self.all_back(now)
+            self._queue(Arrival(parcel, back, deadline, self.all_back_at if waits else 0.0), now)
+
+    def all_back(self, now: float) -> bool:
+        """Whether all clients of an earlier incarnation that live have had time to come back."""
+        return now >= self.all_back_at
 
     def _queue(self, arrival: Arrival, now: float) -> None:
         envelope = arrival.parcel.envelope
+        if envelope.address.fanout and arrival.not_before > now:
+            self._keep(arrival)
+            self._early_fanouts[envelope.id] = arrival
+            return
         if envelope.address.fanout:
             self._queue_fanout(arrival, now)
             return
@@ -226,7 +237,8 @@ class Delivery:
 
     def _is_on_its_way(self, message: MessageId, arrival: Arrival) -> bool:
         return (
-            any(message in queue.waiting for queue in self._queues_of(arrival))
+            message in self._early_fanouts
+            or any(message in queue.waiting for queue in self._queues_of(arrival))
             or any(message in client.in_hand for client in self.clients.values())
             or any(message in limbo.in_hand for limbo in self._limbo.values())
         )
@@ -242,10 +254,10 @@ class Delivery:
 
     # --- consumers -----------------------------------------------------------------------------------------------------------------------
 
-    def has_consumer(self, address: Address) -> bool:
-        """Whether a connected service consumes `address`."""
-        queue = self._queues.get((address, b""))
-        return queue is not None and bool(queue.clients)
+    def consumed(self) -> tuple[Address, ...]:
+        """Return all that connected services consume, but for the answers to their own calls."""
+        addresses = {address for client in self.clients.values() for address in client.addresses if address.topic != REPLIES_TOPIC}
+        return tuple(sorted(addresses, key=astuple))
 
     def join(self, key: bytes, hello: Hello, now: float) -> None:
         """Take in a service's process, which says what it accepted so far. Replies to its calls find it from now on."""
@@ -259,7 +271,8 @@ class Delivery:
         if limbo is not None:
             self._settle_what_was_in_hand(limbo.in_hand, taken, limbo.key, now)
         for message in taken.intersection(self._arrivals):
-            self._accept_waiting(message)
+            if not self._arrivals[message].parcel.envelope.address.fanout:
+                self._accept_waiting(message)
         self.consume(key, (), now)
 
     def _accept_waiting(self, message: MessageId) -> None:
@@ -371,8 +384,13 @@ class Delivery:
                     del self._queues[(queue.address, b"")]
             address = arrival.parcel.envelope.address
             self._end_unheard(arrival, protocol.EXPIRED, f"its time was over before a consumer of {address} at {self._host} took it")
-        if self._all_back_at and now >= self._all_back_at:
-            self._all_back_at = 0.0
+        if self._waits_for_all and self.all_back(now):
+            self._waits_for_all = False
+            while self._early_fanouts:
+                message, arrival = self._early_fanouts.popitem(last=False)
+                self._forget(message)
+                self._seen.discard(message)
+                self._queue(arrival, now)
             for queue in list(self._queues.values()):
                 self._hand_over(queue, now)
         self._seen.forget(now)
@@ -380,6 +398,9 @@ class Delivery:
     def drain(self) -> None:
         """Take in nothing more, and return what no consumer has in hand."""
         self.draining = True
+        early, self._early_fanouts = list(self._early_fanouts.values()), OrderedDict()
+        for arrival in early:
+            self._end_unheard(arrival, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
         for queue in list(self._queues.values()):
             waiting = list(queue.waiting.values())
             queue.waiting.clear()

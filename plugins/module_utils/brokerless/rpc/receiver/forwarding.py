@@ -19,7 +19,7 @@ from .. import protocol
 from ..deadlines import Deadlines
 from ..envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from ..matchmaker.base import MatchMaker, Route
-from ..protocol import Accepted, Assigned, Held, Parcel, Returned
+from ..protocol import Accepted, Assigned, Held, Parcel, Returned, Seek
 from ..topics import Address
 from .figures import Tally
 
@@ -28,11 +28,15 @@ NO_CONSUMER_SECONDS = 2.0
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 """Seconds after which a lane that was pushed back is tried again: the first time, and at most, doubling in between."""
+REMEMBERED_SECONDS = 30.0
+"""How long a host that went down, or was not heard yet, still counts for what it consumes: it may be a restart."""
+SEEK_PAUSE = 0.5
+"""Seconds until a broker that knew no host for a bare topic is asked again."""
 MAX_ORIGINS = 10_000
 """Of so many sending processes it is remembered what they have settled, whether or not a message of theirs is on its way."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
-SendToHost = Callable[[str, Parcel], None]
+SendToHost = Callable[[str, "Parcel | Seek"], None]
 Source = tuple[str, bytes]
 """Whom to tell what became of a message: ("client", key) or ("link", key)."""
 TellSource: TypeAlias = "Callable[[Source, Accepted | Returned | Held | Assigned], None]"
@@ -78,11 +82,17 @@ class Lane:
 
 @dataclass(slots=True)
 class Target:
-    """A host to which messages may go. `incarnation` is None while it is not up; `why_not` says why."""
+    """A host to which messages may go.
+
+    `incarnation` is None while it is not up; `why_not` says why, `not_up_since` since when. `consumes` is what it announced last, None if it
+    never did.
+    """
 
     host: str
+    not_up_since: float
     incarnation: str | None = None
     why_not: str = "not connected yet"
+    consumes: frozenset[Address] | None = None
     lanes: dict[Address, Lane] = field(default_factory=dict)
 
     def outstanding(self) -> int:
@@ -90,19 +100,39 @@ class Target:
         return sum(len(lane.unsent) + len(lane.sent) for lane in self.lanes.values())
 
 
+@dataclass(slots=True)
+class Seekers:
+    """Messages for a bare topic for which the broker was asked for a host."""
+
+    broker: str
+    waiting: OrderedDict[MessageId, Outgoing] = field(default_factory=OrderedDict)
+    paused_until: float = 0.0
+
+
 class Forwarding:
     """Routes messages, sends them, and sees to it that each gets a verdict before its time is over."""
 
     def __init__(
-        self, host: str, incarnation: str, window: int, grace: float, matchmaker: MatchMaker, send: SendToHost, tell: TellSource, say: Say
+        self,
+        host: str,
+        incarnation: str,
+        window: int,
+        grace: float,
+        all_connected_at: float,
+        matchmaker: MatchMaker,
+        send: SendToHost,
+        tell: TellSource,
+        say: Say,
     ) -> None:
         """Forward for `host`, at most `window` messages at a time to one host for one address.
 
-        A message whose time is over while it is with another host gets `grace` seconds more for its verdict.
+        A message whose time is over while it is with another host gets `grace` seconds more for its verdict. After `all_connected_at` all hosts
+        that connect to a broker of their own accord, and live, have done so.
         """
         self._host = host
         self._window = window
         self._grace = grace
+        self._all_connected_at = all_connected_at
         self._matchmaker = matchmaker
         self._send = send
         self._tell = tell
@@ -111,8 +141,12 @@ class Forwarding:
         self._settled: dict[str, int] = {}
         self._deadlines: Deadlines[MessageId] = Deadlines()
         self._homeless: dict[Address, OrderedDict[MessageId, Outgoing]] = {}
+        self._seekers: dict[Address, Seekers] = {}
         self._turns: dict[Address, int] = {}
-        self.targets: dict[str, Target] = {host: Target(host, incarnation, "")}
+        self._announced: dict[Address, tuple[str, ...]] = {}
+        self._unheard: set[str] = set()
+        self._names = dict.fromkeys(LOOPBACK, host)
+        self.targets: dict[str, Target] = {host: Target(host, 0.0, incarnation, "")}
         self.tally = Tally("forwarding", "network")
 
     # --- messages ------------------------------------------------------------------------------------------------------------------------
@@ -147,27 +181,49 @@ class Forwarding:
             self._assign(outgoing, (envelope.host,), now)
             return
         route = self._matchmaker.route(envelope.address)
-        if route.problem or not route.hosts:
-            self._keep_homeless(outgoing, route.problem or f"{self._matchmaker} gave no host for {envelope.address}")
+        if route.problem:
+            self._keep_homeless(outgoing, route.problem)
         elif route.broker and not self.is_here(route.broker):
-            self._assign(outgoing, (route.broker,), now, to_broker=True)
-        elif envelope.address.bare:
-            host = self._choose(envelope.address, route, now)
-            if host is None:
-                self._keep_homeless(outgoing, self._why_none(envelope.address, route, now))
+            if route.ask and envelope.address.bare:
+                self._seek(outgoing, route.broker, now)
             else:
-                self._tell(outgoing.source, Assigned(envelope.id, host))
-                self._assign(outgoing, (host,), now)
+                self._assign(outgoing, (route.broker,), now, to_broker=True)
+        elif envelope.address.fanout and route.announced and self._matchmaker.dials_back and now < self._all_connected_at:
+            self._keep_homeless(outgoing, f"the broker {self._host} has just been started and waits for hosts to connect")
+        elif not (hosts := self._hosts_of(envelope.address, route, now)):
+            self._keep_homeless(outgoing, f"{self._matchmaker} has no host for {envelope.address}: nobody consumes it now")
+        elif envelope.address.fanout:
+            self._assign(outgoing, hosts, now)
+        elif envelope.address.server:
+            self._assign(outgoing, (next((host for host in hosts if self.target(host, now).incarnation), hosts[0]),), now)
+        elif (host := self._choose(envelope.address, hosts, now)) is not None:
+            self._tell(outgoing.source, Assigned(envelope.id, host))
+            self._assign(outgoing, (host,), now)
         else:
-            self._assign(outgoing, route.hosts, now)
+            self._keep_homeless(outgoing, self._why_none(envelope.address, hosts, now))
 
     def is_here(self, host: str) -> bool:
         """Whether `host` is this very host."""
-        return host == self._host or host in LOOPBACK
+        return self.name_of(host) == self._host
 
-    def _choose(self, address: Address, route: Route, now: float) -> str | None:
+    def name_of(self, host: str) -> str:
+        """Return the name of a host that may be given by its address."""
+        return self._names.get(host, host)
+
+    def _hosts_of(self, address: Address, route: Route, now: float) -> tuple[str, ...]:
+        """Return the hosts to which a route leads that ends here: one of them for a bare or directed topic, all for a fanout."""
+        if not route.announced:
+            return route.hosts
+        announced = self._announced.get(address) or route.hosts
+        if not address.fanout or not self._unheard:
+            return announced
+        return announced + tuple(sorted(host for host in self._unheard if self._may_be_back(host, now)))
+
+    def _may_be_back(self, host: str, now: float) -> bool:
+        return now - self.targets[host].not_up_since < REMEMBERED_SECONDS
+
+    def _choose(self, address: Address, hosts: tuple[str, ...], now: float) -> str | None:
         """Return the next host in turn that is up, has a consumer as far as is known, and does not push back."""
-        hosts = route.hosts
         turn = self._turns.get(address, 0)
         for step in range(len(hosts)):
             index = (turn + step) % len(hosts)
@@ -177,9 +233,11 @@ class Forwarding:
         return None
 
     def _obstacle(self, host: str, address: Address, now: float) -> str | None:
-        target = self.target(host)
+        target = self.target(host, now)
         if target.incarnation is None:
             return target.why_not
+        if target.consumes is not None and address not in target.consumes and not address.server:
+            return "has no consumer of it"
         lane = target.lanes.get(address)
         if lane is not None and now < lane.no_consumer_until:
             return "has no consumer of it"
@@ -187,9 +245,9 @@ class Forwarding:
             return "is pushing back"
         return None
 
-    def _why_none(self, address: Address, route: Route, now: float) -> str:
-        reasons = "; ".join(f"{host}: {self._obstacle(host, address, now)}" for host in route.hosts[:10])
-        more = f"; and {len(route.hosts) - 10} more" if len(route.hosts) > 10 else ""
+    def _why_none(self, address: Address, hosts: tuple[str, ...], now: float) -> str:
+        reasons = "; ".join(f"{host}: {self._obstacle(host, address, now)}" for host in hosts[:10])
+        more = f"; and {len(hosts) - 10} more" if len(hosts) > 10 else ""
         return f"none of the hosts that {self._matchmaker} has for {address} can take it now ({reasons}{more})"
 
     def _keep_homeless(self, outgoing: Outgoing, why: str) -> None:
@@ -201,24 +259,89 @@ class Forwarding:
         envelope = outgoing.parcel.envelope
         lanes = []
         for host in hosts:
-            target = self.target(host)
+            target = self.target(host, now)
             lane = target.lanes.get(envelope.address)
             if lane is None:
-                lane = target.lanes[envelope.address] = Lane(host, envelope.address)
+                lane = target.lanes[envelope.address] = Lane(target.host, envelope.address)
             copy = Copy(outgoing, lane, to_broker, envelope.attempt)
-            outgoing.copies[host] = lane.unsent[envelope.id] = copy
+            outgoing.copies[target.host] = lane.unsent[envelope.id] = copy
             lanes.append(lane)
             if target.incarnation is None:
                 self._tell(outgoing.source, Held(envelope.id, f"host {host} is not up: {target.why_not}"))
         for lane in lanes:
             self._pump(lane, now)
 
-    def target(self, host: str) -> Target:
+    def target(self, host: str, now: float) -> Target:
         """Return what is known of `host`, which is made known if it was not."""
+        host = self.name_of(host)
         target = self.targets.get(host)
         if target is None:
-            target = self.targets[host] = Target(host)
+            target = self.targets[host] = Target(host, now)
+            self._unheard.add(host)
         return target
+
+    # --- the broker is asked ---------------------------------------------------------------------------------------------------------------
+
+    def _seek(self, outgoing: Outgoing, broker: str, now: float) -> None:
+        """Ask the broker which host shall have the message."""
+        envelope = outgoing.parcel.envelope
+        target = self.target(broker, now)
+        seekers = self._seekers.setdefault(envelope.address, Seekers(target.host))
+        seekers.waiting[envelope.id] = outgoing
+        if target.incarnation is None:
+            self._tell(outgoing.source, Held(envelope.id, f"the broker {broker} is not up: {target.why_not}"))
+        elif now >= seekers.paused_until:
+            self._send(target.host, Seek(envelope.id, envelope.address))
+
+    def _ask_again(self, address: Address) -> None:
+        seekers = self._seekers[address]
+        seekers.paused_until = 0.0
+        for message in seekers.waiting:
+            self._send(seekers.broker, Seek(message, address))
+
+    def _found(self, assigned: Assigned, now: float) -> None:
+        """The broker said which host shall have a message."""
+        outgoing = self._outgoing.get(assigned.message)
+        if outgoing is None or not self._seek_no_more(outgoing):
+            return
+        address = outgoing.parcel.envelope.address
+        self._tell(outgoing.source, assigned)
+        self._assign(outgoing, (assigned.host,), now)
+        if address in self._seekers and self._seekers[address].paused_until:
+            self._ask_again(address)
+
+    def _seek_no_more(self, outgoing: Outgoing) -> bool:
+        """Forget that the broker was asked about a message; return whether it was."""
+        envelope = outgoing.parcel.envelope
+        seekers = self._seekers.get(envelope.address)
+        if seekers is None or seekers.waiting.pop(envelope.id, None) is None:
+            return False
+        if not seekers.waiting:
+            del self._seekers[envelope.address]
+        return True
+
+    def _not_found(self, returned: Returned, now: float) -> None:
+        """The broker knows no host for a message now."""
+        outgoing = self._outgoing.get(returned.message)
+        seekers = self._seekers.get(outgoing.parcel.envelope.address) if outgoing is not None else None
+        if outgoing is None or seekers is None or returned.message not in seekers.waiting:
+            return
+        if not seekers.paused_until:
+            seekers.paused_until = now + SEEK_PAUSE
+        self._tell(outgoing.source, Held(returned.message, returned.text))
+
+    def find_host(self, seek: Seek, now: float) -> Assigned | Returned:
+        """Answer, as the broker, which host shall have a message of another host."""
+        route = self._matchmaker.route(seek.address)
+        if route.problem or (route.broker and not self.is_here(route.broker)):
+            why = route.problem or f"{self._host} was asked as the broker, but its own broker is {route.broker}"
+            return Returned(seek.message, protocol.NO_CONSUMER, why)
+        hosts = self._hosts_of(seek.address, route, now)
+        host = self._choose(seek.address, hosts, now)
+        if host is None:
+            why = self._why_none(seek.address, hosts, now) if hosts else f"the broker {self._host} knows nobody who consumes {seek.address} now"
+            return Returned(seek.message, protocol.NO_CONSUMER, why)
+        return Assigned(seek.message, host)
 
     def _pump(self, lane: Lane, now: float) -> None:
         """Send what may be sent on the lane."""
@@ -249,9 +372,11 @@ class Forwarding:
 
     # --- verdicts ------------------------------------------------------------------------------------------------------------------------
 
-    def verdict(self, host: str, verdict: Accepted | Returned | Held, now: float) -> None:
-        """Take in what `host` says of messages that were sent to it."""
-        if isinstance(verdict, Accepted):
+    def verdict(self, host: str, verdict: Accepted | Returned | Held | Assigned, now: float) -> None:
+        """Take in what `host` says of messages that were sent to it, or that it was asked about."""
+        if isinstance(verdict, Assigned):
+            self._found(verdict, now)
+        elif isinstance(verdict, Accepted):
             for message in verdict.messages:
                 self._copy_accepted(host, message, now)
         elif isinstance(verdict, Held):
@@ -262,6 +387,8 @@ class Forwarding:
             outgoing = self._outgoing.get(verdict.message)
             if outgoing is not None and host in outgoing.copies:
                 self._copy_returned(outgoing, host, verdict, now)
+            else:
+                self._not_found(verdict, now)
 
     def _copy_accepted(self, host: str, message: MessageId, now: float) -> None:
         outgoing = self._outgoing.get(message)
@@ -350,7 +477,7 @@ class Forwarding:
 
     def host_up(self, host: str, incarnation: str, now: float) -> None:
         """`host` can be sent to. What it was sent before goes to it again, first and in order: it knows what it took."""
-        target = self.target(host)
+        target = self.target(host, now)
         target.incarnation = incarnation
         target.why_not = ""
         for lane in list(target.lanes.values()):
@@ -363,14 +490,68 @@ class Forwarding:
             lane.paused_until = lane.no_consumer_until = 0.0
             lane.pause = FIRST_PAUSE
             self._pump(lane, now)
+        for address, seekers in self._seekers.items():
+            if seekers.broker == host:
+                self._ask_again(address)
         for address in list(self._homeless):
             self._retry_homeless(address, now)
 
+    def announced(self, host: str, addresses: Iterable[Address], now: float, *, complete: bool = True) -> None:
+        """Take in what services on `host` consume: all of it, or with `complete` false, what is to be added to what is known."""
+        target = self.target(host, now)
+        before = target.consumes or frozenset()
+        target.consumes = frozenset(addresses) if complete else before.union(addresses)
+        if complete:
+            self._unheard.discard(target.host)
+        self._index(host, before, target.consumes)
+        for address in sorted(target.consumes - before, key=str):
+            lane = target.lanes.get(address)
+            if lane is not None:
+                lane.no_consumer_until = 0.0
+            if address in self._homeless:
+                self._retry_homeless(address, now)
+
+    def _index(self, host: str, before: frozenset[Address], after: frozenset[Address]) -> None:
+        for address in before - after:
+            hosts = tuple(other for other in self._announced[address] if other != host)
+            if hosts:
+                self._announced[address] = hosts
+            else:
+                del self._announced[address]
+        for address in after - before:
+            self._announced[address] = tuple(sorted({*self._announced.get(address, ()), host}))
+
+    def _forget_announced(self, target: Target) -> None:
+        self._index(target.host, target.consumes or frozenset(), frozenset())
+        target.consumes = None
+        self._unheard.discard(target.host)
+
+    def is_called(self, address: str, host: str, now: float) -> None:
+        """Whoever answers at `address` is `host`, perhaps this very one. What goes there goes to `host`, until that is down."""
+        self._names[address] = host
+        target = self.targets.pop(address)
+        self._forget_announced(target)
+        for lane in target.lanes.values():
+            for copy in [*lane.sent.values(), *lane.unsent.values()]:
+                del copy.outgoing.copies[address]
+                self._route(copy.outgoing, now)
+        self._reroute_seekers(address, now)
+        self.target(host, now)
+
+    def _reroute_seekers(self, broker: str, now: float) -> None:
+        for address in [address for address, seekers in self._seekers.items() if seekers.broker == broker]:
+            for outgoing in self._seekers.pop(address).waiting.values():
+                self._route(outgoing, now)
+
     def host_down(self, host: str, why: str, now: float) -> None:
         """`host` can't be sent to. What it can't have goes elsewhere, what it may have waits for it."""
-        target = self.target(host)
+        target = self.target(host, now)
+        if target.incarnation is not None:
+            target.not_up_since = now
         target.incarnation = None
         target.why_not = why
+        self._names = {address: name for address, name in self._names.items() if name != host or address in LOOPBACK}
+        self._reroute_seekers(host, now)
         for lane in list(target.lanes.values()):
             for message, copy in [*lane.unsent.items(), *lane.sent.items()]:
                 outgoing = copy.outgoing
@@ -382,7 +563,7 @@ class Forwarding:
 
     def forget_host(self, host: str) -> None:
         """Drop what is known of a host for which nothing is on its way."""
-        del self.targets[host]
+        self._forget_announced(self.targets.pop(host))
 
     def replace_matchmaker(self, matchmaker: MatchMaker, now: float) -> None:
         """Go by `matchmaker` from now on."""
@@ -394,13 +575,6 @@ class Forwarding:
     def matchmaker(self) -> MatchMaker:
         """Return the MatchMaker that is gone by."""
         return self._matchmaker
-
-    def consumers_changed(self, now: float) -> None:
-        """Services on this host consume something else than before."""
-        for lane in self.targets[self._host].lanes.values():
-            lane.no_consumer_until = 0.0
-        for address in list(self._homeless):
-            self._retry_homeless(address, now)
 
     def _retry_homeless(self, address: Address, now: float) -> None:
         waiting = self._homeless.pop(address)
@@ -417,7 +591,12 @@ class Forwarding:
 
     def tick(self, now: float) -> None:
         """Send what was held back long enough, and end what is due."""
+        for address, seekers in self._seekers.items():
+            if seekers.paused_until and now >= seekers.paused_until:
+                self._ask_again(address)
         for target in self.targets.values():
+            if target.incarnation is None and target.consumes is not None and not self._may_be_back(target.host, now):
+                self._forget_announced(target)
             for address, lane in list(target.lanes.items()):
                 self._pump(lane, now)
                 if not lane.unsent and not lane.sent and now >= max(lane.no_consumer_until, lane.paused_until):
@@ -439,7 +618,11 @@ class Forwarding:
             if not homeless:
                 del self._homeless[address]
             route = self._matchmaker.route(address)
-            outgoing.failures.append(route.problem or self._why_none(address, route, now))
+            hosts = self._hosts_of(address, route, now)
+            nobody = f"{self._matchmaker} has no host for {address}: nobody consumes it"
+            outgoing.failures.append(route.problem or (self._why_none(address, hosts, now) if hosts else nobody))
+        if self._seek_no_more(outgoing):
+            outgoing.failures.append("the broker named no host for it")
         for host, copy in list(outgoing.copies.items()):
             outgoing.failures.append(self._why_late(host, copy))
             self._take_back(copy)
@@ -463,7 +646,8 @@ class Forwarding:
     def route_of(self, address: Address, now: float) -> tuple[Route, list[tuple[str, str]], str | None]:
         """Return where `address` leads, each host's obstacle (empty for none), and the host that is next in turn."""
         route = self._matchmaker.route(address)
-        obstacles = [(host, self._obstacle(host, address, now) or "") for host in route.hosts]
+        hosts = self._hosts_of(address, route, now)
+        obstacles = [(host, self._obstacle(host, address, now) or "") for host in hosts]
         turn = self._turns.get(address, 0) % max(1, len(obstacles))
         free = [host for host, obstacle in obstacles[turn:] + obstacles[:turn] if not obstacle]
         return route, obstacles, free[0] if free and address.bare else None

@@ -232,7 +232,7 @@ def test_a_broker_forwards_a_fanout_to_every_host() -> None:
     sender = world.start_service("control1")
     world.advance(1.0)
     number = sender.cast("fanout~compute", b"1")
-    world.advance(1.0)
+    world.advance(4.0)
     assert [worker.bodies() for worker in workers] == [[b"1"], [b"1"]]
     assert sender.settled == {number: ""}
 

@@ -38,6 +38,7 @@ class Bench:
             "1" * 16,
             self.window,
             GRACE,
+            self.now,
             ring,
             lambda host, parcel: self.sent.append((host, parcel.envelope)),
             lambda _source, message: self.told.append(message),
