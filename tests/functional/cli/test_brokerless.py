@@ -234,3 +234,19 @@ def test_output_that_nobody_reads_is_no_traceback(alone: Receiver, tmp_path: Pat
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_keys_are_made_and_shown_and_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "curve.secret"
+    made = run_program("brokerless", "key", "new", path)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert path.stat().st_mode & 0o777 == 0o600
+    content = path.read_text()
+    assert f"public = {made.stdout}" in content
+    shown = run_program("brokerless", "--json", "key", "show", path)
+    assert json.loads(shown.stdout) == {"file": str(path), "public_keys": [made.stdout.rstrip("\n")]}
+    again = run_program("brokerless", "key", "new", path)
+    assert (again.returncode, again.stdout, again.stderr) == (1, "", f"brokerless: key file {path} can't be made: File exists\n")
+    assert path.read_text() == content
+    path.chmod(0o644)
+    assert "has mode 0644" in run_program("brokerless", "key", "show", path).stderr

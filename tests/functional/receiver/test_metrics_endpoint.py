@@ -113,6 +113,7 @@ def test_what_is_scraped_is_what_status_says(receiver: Receiver) -> None:
         assert value(after, "received_messages_total", source=source) == status["counters"][f"from_{source}"]
     assert value(after, "body_bytes_total", source="services") > 21 * 20
     assert value(after, "refused_messages_total") == status["counters"]["refused"] == 0
+    assert value(after, "refused_connections_total") == status["counters"]["refused_connections"] == 0
     # whoever asks for status is a process itself, and has credit
     for name in status["gauges"].keys() - {"services", "credit"}:
         assert value(after, name) == status["gauges"][name], name

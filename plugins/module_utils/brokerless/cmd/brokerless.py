@@ -26,6 +26,8 @@ from ..rpc.errors import RemoteError, RPCException
 from ..rpc.ipc import IpcError, socket_path
 from ..rpc.matchmaker.ring_file import RingError, read_ring
 from ..rpc.options import OptionError, load_options
+from ..rpc.receiver.gatekeeper import checked_own_keys, new_key_pair
+from ..rpc.receiver.keys import KeyFileError, OwnKeys
 from ..rpc.remote_exceptions import REMOTE_SUFFIX
 from ..rpc.topics import Address, TopicError, parse_topic
 from ..soft_import import MissingDependency
@@ -93,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         data = command(options)
     except Partial as error:
         data, trouble = error.data, str(error)
-    except (CommandFailed, IpcError, OptionError, RingError, TopicError, RPCException, MissingDependency, OSError) as error:
+    except (CommandFailed, IpcError, KeyFileError, OptionError, RingError, TopicError, RPCException, MissingDependency, OSError) as error:
         _complain(str(error))
         return FAILURE
     except (NotAnswered, NotAccepted) as error:
@@ -160,6 +162,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     shown = add(rings, "show", _ring_show, tables.ring_show, "show the ring that the receiver uses, or where a message for TOPIC would go now")
     shown.add_argument("topic", metavar="TOPIC", nargs="?")
+    keys = commands.add_parser("key", help="make CURVE keys for this host, or show their public part").add_subparsers(
+        metavar="new|show", required=True
+    )
+    for name, run, explained in [
+        ("new", _key_new, "make new keys and write them to FILE, which must not exist, with mode 0600; show the public key"),
+        ("show", _key_show, "show the public keys in FILE, which other hosts must accept"),
+    ]:
+        add(keys, name, run, tables.key, explained).add_argument("file", metavar="FILE")
 
     options, rest = parser.parse_known_args(arguments)
     if hasattr(options, "arguments"):
@@ -334,3 +344,18 @@ def _ring_show(options: argparse.Namespace) -> Mapping[str, Any]:
         for topic, hosts in sorted(ring.topics.items())
     ]
     return {"matchmaker": matchmaker["name"], "file": matchmaker["source"], "error": matchmaker["error"], "topics": topics}
+
+
+def _key_new(options: argparse.Namespace) -> Mapping[str, Any]:
+    keys = OwnKeys(new_key_pair())
+    try:
+        descriptor = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise CommandFailed(f"key file {options.file} can't be made: {error.strerror}") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(keys.to_text())
+    return {"file": options.file, "public_keys": list(keys.accepted)}
+
+
+def _key_show(options: argparse.Namespace) -> Mapping[str, Any]:
+    return {"file": options.file, "public_keys": list(checked_own_keys(options.file).accepted)}

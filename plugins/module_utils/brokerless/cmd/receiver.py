@@ -14,6 +14,7 @@ from ..rpc.ipc import IpcError, checked_ipc_directory, ipc_endpoint
 from ..rpc.options import DEFAULT_CONFIG_FILE, OptionError, load_options
 from ..rpc.receiver.bind_addresses import BindError, adapters_of_this_host, bind_endpoints
 from ..rpc.receiver.daemon import ReceiverDaemon, make_matchmaker
+from ..rpc.receiver.gatekeeper import read_keys
 from ..rpc.receiver.systemd_notify import SystemdNotifier
 from ..soft_import import MissingDependency
 from ..version import VERSION
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.check:
             places = bind_endpoints(conf.rpc_zmq_bind_address, conf.rpc_zmq_start_port, adapters_of_this_host())
             ipc_endpoint(checked_ipc_directory(conf.rpc_zmq_ipc_dir))
-            sys.stdout.write(f"host {conf.rpc_zmq_host} listens on {', '.join(places)}; {matchmaker} with {len(matchmaker.hosts())} hosts\n")
+            curve = f"CURVE, {len(read_keys(conf)[1].hosts)} hosts allowed" if conf.rpc_zmq_curve else "no CURVE"
+            sys.stdout.write(f"host {conf.rpc_zmq_host} listens on {', '.join(places)}; {matchmaker} with {len(matchmaker.hosts())} hosts; {curve}\n")
             return 0
         daemon = ReceiverDaemon(conf, matchmaker, SystemdNotifier(os.environ))
     except (OptionError, BindError, IpcError, MissingDependency, ValueError, OSError) as error:

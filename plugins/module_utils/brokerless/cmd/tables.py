@@ -97,6 +97,10 @@ def status(data: Mapping[str, Any]) -> Shown:
     ]
     if matchmaker.get("error"):
         shown.append(_line(f"MatchMaker: {matchmaker['error']}", "red"))
+    keys = data["keys"]
+    shown.append(_line(f"CURVE: public key {keys['public_key']}, {_count(keys['hosts'], 'host')} allowed" if keys else "CURVE: off"))
+    if keys and keys["error"]:
+        shown.append(_line(f"CURVE: {keys['error']}", "red"))
     peers = (
         (peer["host"], _state(peer["state"]), peer["address"], duration(peer["seconds_in_state"]), peer["outstanding"], peer["round_trip_ms"])
         for peer in data["peers"]
@@ -188,6 +192,11 @@ def route(data: Mapping[str, Any]) -> Shown:
     if data["via"]:
         shown.append(_line(f"Goes through the receiver of {data['via']}."))
     return [*shown, _line(data["problem"], "red")] if data["problem"] else shown
+
+
+def key(data: Mapping[str, Any]) -> Shown:
+    """Show public keys, one on each line, as a host's `.pub` file holds them."""
+    return [_line(public_key) for public_key in data["public_keys"]]
 
 
 def _count(number: int, noun: str) -> str:

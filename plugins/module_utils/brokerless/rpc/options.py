@@ -103,6 +103,23 @@ def options() -> list[cfg.Opt]:
             default=16 << 20,
             help="The largest message in bytes. Larger ones are refused at the sender, and a peer that sends one is disconnected.",
         ),
+        cfg.BoolOpt(
+            "rpc_zmq_curve",
+            default=False,
+            help="Encrypt what travels between receivers, and let only hosts connect whose public key is in rpc_zmq_curve_hosts_dir. "
+            "All hosts must agree on it.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_curve_secret_file",
+            default="/etc/brokerless/curve.secret",
+            help="The file with this host's own CURVE keys, mode 0600 or 0640, as `brokerless key new` makes it. It is read at start-up.",
+        ),
+        cfg.StrOpt(
+            "rpc_zmq_curve_hosts_dir",
+            default="/etc/brokerless/curve_hosts",
+            help="The allow-list: a directory with a file HOST.pub for each host, one public key per line. All of them are accepted from the host; "
+            "the first is the one that it is expected to have. The directory is watched, and read again when it changes.",
+        ),
         cfg.IntOpt("rpc_zmq_contexts", min=1, max=64, default=1, help="The number of I/O threads of the ZeroMQ context."),
         cfg.FloatOpt(
             "rpc_zmq_heartbeat_interval",

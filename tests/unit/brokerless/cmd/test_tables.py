@@ -16,6 +16,7 @@ STATUS: dict[str, Any] = {
     "uptime_seconds": 200.0,
     "matchmaker": {"name": "fanout-ring", "source": "/etc/nova/ring.json", "error": None},
     "ports": [9500],
+    "keys": {"public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "directory": "/etc/keys", "hosts": 3, "fingerprint": "00", "error": ""},
     "peers": [
         {"host": "compute1", "state": "up", "address": "tcp://127.0.1.2:9500", "seconds_in_state": 7200.0, "outstanding": 3, "round_trip_ms": 0.25},
         {"host": "compute2", "state": "down (no answer)", "address": "", "seconds_in_state": 4.0, "outstanding": 0, "round_trip_ms": None},
@@ -60,6 +61,7 @@ def test_status_shows_all_that_a_receiver_tells() -> None:
     output = shown(tables.status(STATUS))
     assert "Receiver of control1: version 0.1.0, pid 4321, up 3 min 20 s" in output
     assert "MatchMaker fanout-ring (/etc/nova/ring.json); listens on 9500" in output
+    assert "CURVE: public key rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7, 3 hosts allowed" in output
     assert row(output, "compute1") == ["compute1", "up", "tcp://127.0.1.2:9500", "2 h 0 min", "3", "0.2"]
     assert row(output, "compute2") == ["compute2", "down (no answer)", "", "4.0 s", "0", "-"]
     assert row(output, "compute.control1") == ["compute.control1", "nova-compute", "77", "64", "2"]
@@ -77,7 +79,17 @@ def test_status_shows_all_that_a_receiver_tells() -> None:
 
 
 def test_status_of_an_idle_receiver_says_that_there_is_nothing() -> None:
-    idle = STATUS | {"peers": [], "consumers": [], "queues": [], "counters": {}, "bounds": {}, "messages": [], "seconds": {}, "ports": []}
+    idle = STATUS | {
+        "peers": [],
+        "consumers": [],
+        "queues": [],
+        "counters": {},
+        "bounds": {},
+        "messages": [],
+        "seconds": {},
+        "ports": [],
+        "keys": None,
+    }
     idle["matchmaker"] = {"name": "localhost", "source": "", "error": "ring file gone"}
     output = shown(tables.status(idle))
     for line in (
@@ -90,6 +102,16 @@ def test_status_of_an_idle_receiver_says_that_there_is_nothing() -> None:
     ):
         assert line in output.splitlines()
     assert "MatchMaker localhost; listens on no port" in output
+    assert "CURVE: off" in output
+
+
+def test_status_shows_a_fault_of_the_keys() -> None:
+    output = shown(tables.status(STATUS | {"keys": STATUS["keys"] | {"error": "public keys a.pub, line 1: broken"}}))
+    assert "CURVE: public keys a.pub, line 1: broken" in output.splitlines()
+
+
+def test_keys_are_shown_as_their_file_holds_them() -> None:
+    assert shown(tables.key({"public_keys": ["a" * 40, "b" * 40]})) == "a" * 40 + "\n" + "b" * 40 + "\n"
 
 
 def test_ping_shows_who_answered() -> None:

@@ -138,8 +138,10 @@ class ReceiverCore:
         self._refused_said_at = float("-inf")
         self._clients_pinged_at = float("-inf")
         self.counters: Counter[str] = Counter(
-            from_services=0, from_peers=0, bytes_from_services=0, bytes_from_peers=0, refused=0, ring_reload_errors=0
+            from_services=0, from_peers=0, bytes_from_services=0, bytes_from_peers=0, refused=0, refused_connections=0, ring_reload_errors=0
         )
+        self.keys: dict[str, Any] | None = None
+        """What status says of the keys; None without CURVE."""
         patience = SILENT_BEATS * settings.heartbeat
         self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
         all_connected_at = now + LONGEST_REDIAL + patience
@@ -307,9 +309,7 @@ class ReceiverCore:
                 self.refused(f"link {link.hex()}", "it is not a receiver", now)
                 return
             self._links[link] = message.host
-            known = self._peers.get(message.host)
-            if known is not None:
-                known.redial_at = now
+            self.dial_soon(message.host, now)
             self._effects.append(ToLink(link, Welcome(self._settings.host, self._settings.incarnation)))
             self._effects.append(ToLink(link, self._what_is_consumed(now)))
             if self._forwarding.matchmaker.dials_back and not self._forwarding.is_here(message.host):
@@ -378,6 +378,12 @@ class ReceiverCore:
             self._say(logging.WARNING, f"host {host} is down: {why}; trying again")
         peer.why_down = why
         self._forwarding.host_down(host, why, now)
+
+    def dial_soon(self, host: str, now: float) -> None:
+        """Wait no longer with the next attempt to reach `host`, if it is down."""
+        known = self._peers.get(host)
+        if known is not None:
+            known.redial_at = now
 
     def from_peer(self, host: str, message: Message, now: float) -> None:
         """Another host's receiver said something on the connection that we made."""
@@ -547,6 +553,7 @@ class ReceiverCore:
             "uptime_seconds": round(now - self._started_at, 3),
             "matchmaker": {"name": matchmaker.name, "source": matchmaker.source, "error": self._matchmaker_error},
             "ports": list(self._settings.ports),
+            "keys": self.keys,
             "peers": [self._peer_status(peer, now) for peer in sorted(self._peers.values(), key=lambda peer: peer.host)],
             "consumers": [
                 {"address": str(address), "pid": client.pid, "name": client.name, "credit": client.credit, "in_hand": len(client.in_hand)}

@@ -27,10 +27,11 @@ from ...version import VERSION
 from ..ipc import IpcError, checked_ipc_directory, ipc_endpoint, socket_path
 from ..matchmaker import load_matchmaker
 from ..matchmaker.base import MatchMaker, Settings
-from ..protocol import MAX_HEADER, Message, ProtocolError, decode, encode, new_incarnation
+from ..protocol import MAX_HEADER, Bye, Hello, Message, ProtocolError, decode, encode, new_incarnation
 from .bind_addresses import BindError, adapters_of_this_host, bind_endpoints, endpoint
 from .core import CoreSettings, ReceiverCore
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
+from .gatekeeper import Gatekeeper, KeyChanges
 from .metrics_endpoint import FiguresDesk, MetricsEndpoint
 from .name_lookup import NameLookup
 from .systemd_notify import SystemdNotifier
@@ -61,7 +62,7 @@ class ReceiverDaemon:
     """One receiver: binds its sockets when it is made, works in `run`."""
 
     def __init__(self, conf: cfg.ConfigOpts, matchmaker: MatchMaker, notifier: SystemdNotifier) -> None:
-        """Raises `BindError` or `IpcError` when the receiver can't listen where it shall; nothing stays bound then."""
+        """Raises `BindError` or `IpcError` when the receiver can't listen where it shall, `KeyFileError` without good keys; nothing stays bound."""
         self._conf = conf
         self._notifier = notifier
         self._port: int = conf.rpc_zmq_start_port
@@ -77,6 +78,7 @@ class ReceiverDaemon:
         self._file_seen = _file_signature(matchmaker.watched_file)
         self._look_at_file = time.monotonic() + RING_LOOK_SECONDS
         self._stop_by: float | None = None
+        self._gate = Gatekeeper(conf, self._connection_refused) if conf.rpc_zmq_curve else None
         with contextlib.ExitStack() as on_failure:
             on_failure.push(self._closing)
             self._open_sockets()
@@ -91,6 +93,8 @@ class ReceiverDaemon:
             ports=(self._port,),
         )
         self._core = ReceiverCore(settings, matchmaker, time.monotonic())
+        if self._gate:
+            self._core.keys = self._gate.status()
 
     # --- sockets -----------------------------------------------------------------------------------------------------------------------------
 
@@ -113,6 +117,8 @@ class ReceiverDaemon:
         )
         self._closing.callback(self._peers_monitor.close)
         self._closing.callback(self._peers.disable_monitor)
+        if self._gate:
+            self._gate.guard(context, self._links, self._peers, self._closing)
         for place in bind_endpoints(conf.rpc_zmq_bind_address, self._port, adapters_of_this_host()):
             _bind(self._links, place)
         _lock_directory(directory, self._closing)
@@ -130,6 +136,8 @@ class ReceiverDaemon:
         self._poller = zmq.Poller()
         for readable in (self._clients, self._links, self._peers, self._peers_monitor, self._wake_read.fileno()):
             self._poller.register(readable, zmq.POLLIN)
+        if self._gate:
+            self._gate.register(self._poller)
 
     def _router(self, context: zmq.Context[Any]) -> zmq.Socket[Any]:
         router: zmq.Socket[Any] = context.socket(zmq.ROUTER)
@@ -177,6 +185,8 @@ class ReceiverDaemon:
         ready = dict(self._poller.poll(max(0, int(wait * 1000) + 1) if wait > 0 else 0))
         if self._wake_read.fileno() in ready:
             self._handle_wakeups()
+        if self._gate:
+            self._gate.work(ready, time.monotonic())
         if self._peers_monitor in ready:
             self._handle_connections()
         if self._clients in ready:
@@ -190,13 +200,21 @@ class ReceiverDaemon:
         if now >= self._look_at_file:
             self._look_at_file = now + RING_LOOK_SECONDS
             self._follow_ring_file()
+            if self._gate:
+                self._keys_changed(self._gate.follow())
         self._carry_out()
 
     def _read(self, source: zmq.Socket[Any], handle: Callable[[bytes, Message, float], None]) -> None:
         now = time.monotonic()
         for _turn in range(READ_BATCH):
             try:
-                key, *frames = source.recv_multipart(zmq.NOBLOCK)
+                if self._gate and source is self._links:
+                    received = self._gate.receive(source, now)
+                    if received is None:
+                        continue
+                    key, *frames = received
+                else:
+                    key, *frames = source.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
             try:
@@ -214,6 +232,8 @@ class ReceiverDaemon:
         self._core.from_client(key, message, now)
 
     def _from_link(self, key: bytes, message: Message, now: float) -> None:
+        if self._gate and isinstance(message, Hello) and not self._gate.speaks_for(key, message.host, now):
+            return
         self._core.from_link(key, message, now)
 
     def _from_peer(self, key: bytes, message: Message, now: float) -> None:
@@ -262,6 +282,10 @@ class ReceiverDaemon:
         if other is not None:
             self._core.peer_lost(host, f"it has the same address as host {other}: {address}", now)
             return
+        fault = self._gate.prepare_dial(self._peers, host) if self._gate else ""
+        if fault:
+            self._core.peer_lost(host, fault, now)
+            return
         self._dials += 1
         routing_id = f"{self._dials}:{host}".encode()[:255]
         self._peers.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
@@ -299,6 +323,8 @@ class ReceiverDaemon:
                 self._core.peer_lost(host, f"nothing listens at {place.removeprefix('tcp://')}", now)
             elif event["event"] == zmq.EVENT_DISCONNECTED:
                 self._core.peer_lost(host, "the connection broke", now)
+            elif self._gate:
+                self._core.peer_lost(host, self._gate.why_failed(host, event["event"], event["value"]), now)
             else:
                 self._core.peer_lost(host, "whatever listens there does not speak ZeroMQ, or refuses us", now)
 
@@ -317,8 +343,10 @@ class ReceiverDaemon:
                 self._dial(host, address)
         self._figures.answer(self._core.figures)
         if signal.SIGHUP in signals:
-            LOG.info("SIGHUP: reading the ring anew")
+            LOG.info("SIGHUP: reading the ring anew%s", ", and the public keys" if self._gate else "")
             self._new_matchmaker()
+            if self._gate:
+                self._keys_changed(self._gate.reload())
         if (signal.SIGTERM in signals or signal.SIGINT in signals) and self._stop_by is None:
             LOG.info("asked to stop: returning what no consumer has, then leaving")
             self._notifier.notify("STOPPING=1")
@@ -342,6 +370,24 @@ class ReceiverDaemon:
             return
         self._core.replace_matchmaker(matchmaker, time.monotonic())
         LOG.info("%s: %d hosts", matchmaker, len(matchmaker.hosts()))
+
+    # --- keys ----------------------------------------------------------------------------------------------------------------------------------
+
+    def _connection_refused(self) -> None:
+        self._core.counters["refused_connections"] += 1
+
+    def _keys_changed(self, changes: KeyChanges | None) -> None:
+        if changes is None or self._gate is None:
+            return
+        self._core.keys = self._gate.status()
+        now = time.monotonic()
+        for link in changes.cut_links:
+            _send(self._links, link, Bye())
+            self._core.link_gone(link, now)
+        for host in changes.redial:
+            self._core.peer_lost(host, "its public key was replaced", now)
+        for host in changes.hosts:
+            self._core.dial_soon(host, now)
 
 
 def _send(router: zmq.Socket[Any], key: bytes, message: Message) -> bool:

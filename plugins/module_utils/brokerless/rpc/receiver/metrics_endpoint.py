@@ -50,6 +50,7 @@ _GAUGES = {
 }
 _COUNTERS = {
     "refused": ("refused_messages", "Messages that were no messages of the protocol, or not for a receiver."),
+    "refused_connections": ("refused_connections", "Connections without an allowed key, and messages of those that were cut off."),
     "ring_reload_errors": ("ring_reload_errors", "Rings that could not be read."),
 }
 
