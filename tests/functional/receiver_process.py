@@ -80,9 +80,13 @@ class Receiver:
         address: str = "127.0.0.1",
         port: int | None = None,
         ring: Mapping[str, Sequence[str]] | None = None,
+        redis: Mapping[str, object] | None = None,
         **options: object,
     ) -> None:
-        """Make the host's files in `directory`/`host`. With `ring` its MatchMaker is fanout-ring, otherwise localhost, unless `options` say more."""
+        """Make the host's files in `directory`/`host`. With `ring` its MatchMaker is fanout-ring, otherwise localhost, unless `options` say more.
+
+        `redis` are the options in group [matchmaker_redis].
+        """
         self.host = host
         self.address = address
         self.port = free_port([address]) if port is None else port
@@ -105,6 +109,7 @@ class Receiver:
             "rpc_zmq_heartbeat_interval": 0.2,
         }
         lines = [f"{name} = {value}" for name, value in (values | options).items()]
+        lines += ["[matchmaker_redis]", *(f"{name} = {value}" for name, value in (redis or {}).items())]
         self.config_file.write_text("\n".join(["[DEFAULT]", *lines, ""]), encoding="utf-8")
 
     @property

@@ -15,9 +15,11 @@ class RedisServer(ServerProcess):
         """Without `port` a free one is taken. Nothing is started yet."""
         super().__init__("Redis")
         self.port = free_port([ADDRESS]) if port is None else port
+        self.socket_path = self.directory / "redis.sock"
 
     def start(self) -> None:
         """Start the server, and return when it answers. Fails with its log if it ends instead."""
         options = ["--port", str(self.port), "--bind", ADDRESS, "--save", "", "--appendonly", "no", "--dir", str(self.directory)]
+        options += ["--unixsocket", str(self.socket_path)]
         self.run([str(system_programs() / "redis-server"), *options])
         self.wait_until_ready(lambda: answers(self.port, b"PING\r\n", b"+PONG"))

@@ -335,15 +335,15 @@ def _ring_show(options: argparse.Namespace) -> Mapping[str, Any]:
             return _inspect(receiver, "route", options.topic)
         status = _inspect(receiver, "status")
     matchmaker = status["matchmaker"]
-    if not matchmaker["source"]:
+    if not matchmaker["file"]:
         raise CommandFailed(f"the receiver of {status['host']} uses MatchMaker {matchmaker['name']}, which has no ring file; give a TOPIC")
-    ring = read_ring(matchmaker["source"])
+    ring = read_ring(matchmaker["file"])
     states = {peer["host"]: peer["state"] for peer in status["peers"]} | {status["host"]: "this host"}
     topics = [
         {"topic": topic, "hosts": [{"host": host, "state": states.get(host, "unknown")} for host in hosts]}
         for topic, hosts in sorted(ring.topics.items())
     ]
-    return {"matchmaker": matchmaker["name"], "file": matchmaker["source"], "error": matchmaker["error"], "topics": topics}
+    return {"matchmaker": matchmaker["name"], "file": matchmaker["file"], "error": matchmaker["error"], "topics": topics}
 
 
 def _key_new(options: argparse.Namespace) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""The options, in one table, and how a configuration file is read. Names are the deployment guide's; all are in group [DEFAULT]."""
+"""The options, in one table, and how a configuration file is read. Names are the deployment guide's; those of Redis have a group of their own."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ else:
     cfg = soft_import("oslo_config.cfg", "oslo.config")
 
 DEFAULT_CONFIG_FILE = "/etc/brokerless/brokerless.conf"
+REDIS_GROUP = "matchmaker_redis"
 PORT_COUNT = 51
 """How many ports are reserved by default from `rpc_zmq_start_port` on: 9500 to 9550."""
 
@@ -59,7 +60,7 @@ def options() -> list[cfg.Opt]:
         cfg.StrOpt(
             "rpc_zmq_matchmaker",
             default="localhost",
-            help="The MatchMaker, which decides which hosts a topic means: a short name (localhost, ring, fanout-ring, stub), the class name "
+            help="The MatchMaker, which decides which hosts a topic means: a short name (localhost, ring, fanout-ring, redis, stub), the class name "
             "of the deployment guide (MatchMakerRing), or package.module.Class for one of your own.",
         ),
         cfg.StrOpt(
@@ -67,6 +68,11 @@ def options() -> list[cfg.Opt]:
             default="/etc/nova/matchmaker_ring.json",
             deprecated_opts=[cfg.DeprecatedOpt("matchmaker_ringfile"), cfg.DeprecatedOpt("ringfile", group="matchmaker_ring")],
             help="The JSON file that lists the hosts of each base topic. It is watched, and read again when it changes.",
+        ),
+        cfg.DictOpt(
+            "rpc_zmq_matchmaker_options",
+            default={},
+            help="What a MatchMaker of your own goes by, as name:value pairs that it alone understands; the built-in ones have no use for it.",
         ),
         cfg.StrOpt(
             "rpc_zmq_broker_ip",
@@ -154,14 +160,36 @@ def options() -> list[cfg.Opt]:
     ]
 
 
+def redis_options() -> list[cfg.Opt]:
+    """Return the table of the options in group [matchmaker_redis], for the MatchMaker `redis`."""
+    return [
+        cfg.HostAddressOpt("host", default="127.0.0.1", help="The host of Redis, if no url is set."),
+        cfg.PortOpt("port", min=1, default=6379, help="The TCP port of Redis, if no url is set."),
+        cfg.IntOpt("db", min=0, default=0, help="The number of the database in Redis, if no url is set."),
+        cfg.StrOpt("username", help="The user at Redis, if it has users (ACL)."),
+        cfg.StrOpt("password", secret=True, help="The password at Redis. The file that holds it is for the receiver's eyes only."),
+        cfg.StrOpt(
+            "url",
+            secret=True,
+            help="Where Redis is, as one URL: redis://redis1:6379/0, with TLS rediss://redis1:6379/0?ssl_ca_certs=/etc/ssl/redis-ca.pem, or by a "
+            "UNIX socket unix:///run/redis/redis-server.sock?db=0. It goes before host, port and db.",
+        ),
+        cfg.StrOpt(
+            "key_prefix", default="brokerless", help="The beginning of the names of all keys. Clouds that share one Redis each need their own."
+        ),
+        cfg.FloatOpt("timeout", min=0.1, default=5.0, help="Seconds that Redis may take to answer, before it is given up and tried again."),
+    ]
+
+
 def list_options() -> list[tuple[str, list[cfg.Opt]]]:
     """Return the table by group, as oslo-config-generator asks for it through the entry point `oslo.config.opts`."""
-    return [("DEFAULT", options())]
+    return [("DEFAULT", options()), (REDIS_GROUP, redis_options())]
 
 
 def register_options(conf: cfg.ConfigOpts) -> None:
     """Register the table on `conf`. Registering it twice does no harm."""
-    conf.register_opts(options())
+    for group, table in list_options():
+        conf.register_opts(table, group=None if group == "DEFAULT" else group)
 
 
 def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()) -> cfg.ConfigOpts:
@@ -171,8 +199,7 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
     option and the fault; every option's value is checked, used or not.
     """
     conf = cfg.ConfigOpts()
-    table = options()
-    conf.register_opts(table)
+    register_options(conf)
     files = list(config_files) or _default_files()
     try:
         conf(args=list(overrides), project="brokerless", version=VERSION, default_config_files=files, default_config_dirs=[])
@@ -188,10 +215,12 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
         raise OptionError(f"configuration file {error.filename} can't be read: {error.strerror}") from error
     except ValueError as error:
         raise OptionError(f"configuration file {' or '.join(map(repr, files))} can't be read: {error}") from error
-    for option in table:
-        fault = _fault(conf, option)
-        if fault:
-            raise OptionError(f"option {option.name} in {', '.join(files) or 'the environment'}: {fault}")
+    for group, table in list_options():
+        for option in table:
+            fault = _fault(conf[group] if group != "DEFAULT" else conf, option)
+            if fault:
+                name = option.name if group == "DEFAULT" else f"[{group}] {option.name}"
+                raise OptionError(f"option {name} in {', '.join(files) or 'the environment'}: {fault}")
     last_port = conf.rpc_zmq_start_port + conf.rpc_zmq_port_count - 1
     if last_port > 65535:
         raise OptionError(
@@ -216,8 +245,8 @@ def _default_files() -> list[str]:
     return [DEFAULT_CONFIG_FILE]
 
 
-def _fault(conf: cfg.ConfigOpts, option: cfg.Opt) -> str:
-    """Return what is wrong with the option's value, empty if nothing is."""
+def _fault(conf: cfg.ConfigOpts | cfg.ConfigOpts.GroupAttr, option: cfg.Opt) -> str:
+    """Return what is wrong with the option's value, empty if nothing is. `conf` is the option's group."""
     try:
         value = getattr(conf, option.dest)
         if option.dest == "rpc_zmq_host":
@@ -229,7 +258,7 @@ def _fault(conf: cfg.ConfigOpts, option: cfg.Opt) -> str:
         return "its value refers with $ to an option that does not exist; a dollar sign is written $$"
     except TopicError as error:
         return str(error)
-    if value is None or value == "":
+    if value == "" or (value is None and option.default is not None):
         return "it is empty; leave the line out for the default"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is not a number of seconds"

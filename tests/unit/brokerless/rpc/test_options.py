@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from brokerless.rpc import options as options_module
-from brokerless.rpc.options import OptionError, load_options, options, register_options
+from brokerless.rpc.options import OptionError, list_options, load_options, options, redis_options, register_options
 from oslo_config import cfg
 
 DEFAULTS: dict[str, Any] = {
@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "rpc_zmq_start_port": 9500,
     "rpc_zmq_port_count": 51,
     "rpc_zmq_matchmaker": "localhost",
+    "rpc_zmq_matchmaker_options": {},
     "rpc_zmq_matchmaker_ringfile": "/etc/nova/matchmaker_ring.json",
     "rpc_zmq_broker_ip": "127.0.0.1",
     "rpc_zmq_ipc_dir": "/var/run/openstack",
@@ -38,6 +39,17 @@ DEFAULTS: dict[str, Any] = {
     "allowed_rpc_exception_modules": ["builtins", "nova.exception", "cinder.exception", "brokerless.rpc.errors"],
     "matchmaker_heartbeat_freq": 300.0,
     "matchmaker_heartbeat_ttl": 600.0,
+}
+
+REDIS_DEFAULTS: dict[str, Any] = {
+    "host": "127.0.0.1",
+    "port": 6379,
+    "db": 0,
+    "username": None,
+    "password": None,
+    "url": None,
+    "key_prefix": "brokerless",
+    "timeout": 5.0,
 }
 
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
@@ -81,12 +93,38 @@ def refusal(*files: str) -> str:
 def test_each_option_has_a_default_and_a_help_text() -> None:
     table = options()
     assert sorted(option.name for option in table) == sorted(DEFAULTS)
-    assert all(option.help for option in table)
+    assert sorted(option.name for option in redis_options()) == sorted(REDIS_DEFAULTS)
+    assert all(option.help for option in [*table, *redis_options()])
+    assert list_options() == [("DEFAULT", table), ("matchmaker_redis", redis_options())]
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_the_default(name: str, no_file_of_this_machine: Path) -> None:
     assert getattr(load_options(), name) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("name", REDIS_DEFAULTS)
+def test_the_default_of_redis(name: str, no_file_of_this_machine: Path) -> None:
+    assert getattr(load_options().matchmaker_redis, name) == REDIS_DEFAULTS[name]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("port = 0", "option [matchmaker_redis] port in FILE: Should be greater than or equal to 1"),
+        ("db = -1", "option [matchmaker_redis] db in FILE: Should be greater than or equal to 0"),
+        ("timeout = nan", "option [matchmaker_redis] timeout in FILE: "),
+        ("password =", "option [matchmaker_redis] password in FILE: it is empty"),
+    ],
+)
+def test_a_bad_value_of_redis_is_named_with_its_group(line: str, fault: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.conf", "[matchmaker_redis]", line)
+    assert fault.replace("FILE", path) in refusal(path)
+
+
+def test_the_historical_names_of_redis_are_read(tmp_path: Path) -> None:
+    conf = load_options([written(tmp_path / "a.conf", "[matchmaker_redis]", "host = redis1", "port = 6380", "password = s3cret")])
+    assert (conf.matchmaker_redis.host, conf.matchmaker_redis.port, conf.matchmaker_redis.password) == ("redis1", 6380, "s3cret")
 
 
 def test_every_number_has_a_lower_bound() -> None:

@@ -12,6 +12,7 @@ from .base import MatchMaker, MatchMakerError, Settings
 from .broker import MatchMakerBroker, MatchMakerTopicScheduler
 from .localhost import MatchMakerLocalhost
 from .mesh import MatchMakerMesh
+from .redis import MatchMakerRedis
 from .ring import MatchMakerFanoutRing, MatchMakerRing
 from .stub import MatchMakerStub
 
@@ -25,6 +26,7 @@ _BUILT_IN: dict[str, type[MatchMaker]] = {
         MatchMakerFanoutRing,
         MatchMakerLocalhost,
         MatchMakerMesh,
+        MatchMakerRedis,
         MatchMakerRing,
         MatchMakerStub,
         MatchMakerTopicScheduler,
@@ -76,7 +78,7 @@ def _find_class(name: str) -> type[MatchMaker]:
 
 def _is_nova_path(module_path: str) -> bool:
     parts = module_path.split(".")
-    return parts[-1] in ("matchmaker", "matchmaker_ring", "impl_zmq") and "rpc" in parts and parts[0] != "brokerless"
+    return parts[-1] in ("matchmaker", "matchmaker_redis", "matchmaker_ring", "impl_zmq") and "rpc" in parts and parts[0] != "brokerless"
 
 
 def _checked(name: str, found: object) -> type[MatchMaker]:

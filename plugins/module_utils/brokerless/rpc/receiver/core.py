@@ -134,6 +134,7 @@ class ReceiverCore:
         self._announce_at: float | None = now + SILENT_BEATS * settings.heartbeat
         self._peers: dict[str, Peer] = {}
         self._matchmaker_error = ""
+        self._matchmaker_problem = ""
         self._draining = False
         self._refused_said_at = float("-inf")
         self._clients_pinged_at = float("-inf")
@@ -289,6 +290,7 @@ class ReceiverCore:
             return
         self._announcement = consumed
         self._forwarding.announced(self._settings.host, consumed, now)
+        self._forwarding.matchmaker.consumed_here(frozenset(consumed))
         self._announce_at = now + ANNOUNCE_DELAY if self._announce_at is None else min(self._announce_at, now + ANNOUNCE_DELAY)
 
     def _announce(self, now: float) -> None:
@@ -490,6 +492,18 @@ class ReceiverCore:
         """Go by `matchmaker` from now on."""
         self._now = now
         self._matchmaker_error = ""
+        matchmaker.consumed_here(frozenset(self._announcement))
+        self._forwarding.replace_matchmaker(matchmaker, now)
+        self._dial_known_hosts(now)
+
+    def matchmaker_changed(self, now: float) -> None:
+        """The MatchMaker, which follows its source by itself, knows something else than before, or has another problem."""
+        self._now = now
+        matchmaker = self._forwarding.matchmaker
+        problem = matchmaker.problem
+        if problem != self._matchmaker_problem:
+            self._matchmaker_problem = problem
+            self._say(logging.WARNING if problem else logging.INFO, f"{matchmaker}: {problem or 'all is well'}; {len(matchmaker.hosts())} hosts")
         self._forwarding.replace_matchmaker(matchmaker, now)
         self._dial_known_hosts(now)
 
@@ -551,7 +565,12 @@ class ReceiverCore:
             "incarnation": self._settings.incarnation,
             "pid": self._settings.pid,
             "uptime_seconds": round(now - self._started_at, 3),
-            "matchmaker": {"name": matchmaker.name, "source": matchmaker.source, "error": self._matchmaker_error},
+            "matchmaker": {
+                "name": matchmaker.name,
+                "source": matchmaker.source,
+                "file": matchmaker.watched_file,
+                "error": self._matchmaker_error or matchmaker.problem,
+            },
             "ports": list(self._settings.ports),
             "keys": self.keys,
             "peers": [self._peer_status(peer, now) for peer in sorted(self._peers.values(), key=lambda peer: peer.host)],

@@ -27,6 +27,7 @@ from ...version import VERSION
 from ..ipc import IpcError, checked_ipc_directory, ipc_endpoint, socket_path
 from ..matchmaker import load_matchmaker
 from ..matchmaker.base import MatchMaker, Settings
+from ..matchmaker.redis_settings import RedisSettings
 from ..protocol import MAX_HEADER, Bye, Hello, Message, ProtocolError, decode, encode, new_incarnation
 from .bind_addresses import BindError, adapters_of_this_host, bind_endpoints, endpoint
 from .core import CoreSettings, ReceiverCore
@@ -54,7 +55,18 @@ FAREWELL_MS = 500
 
 def make_matchmaker(conf: cfg.ConfigOpts) -> MatchMaker:
     """Return the MatchMaker that the options ask for. Raises a `ValueError` that names it, or its source, and the fault."""
-    settings = Settings(conf.rpc_zmq_host, conf.rpc_zmq_matchmaker_ringfile, conf.rpc_zmq_broker_ip)
+    redis = conf.matchmaker_redis
+    settings = Settings(
+        conf.rpc_zmq_host,
+        ring_file=conf.rpc_zmq_matchmaker_ringfile,
+        broker=conf.rpc_zmq_broker_ip,
+        heartbeat_freq=conf.matchmaker_heartbeat_freq,
+        heartbeat_ttl=conf.matchmaker_heartbeat_ttl,
+        redis=RedisSettings(
+            redis.host, redis.port, redis.username or "", redis.password or "", redis.db, redis.url or "", redis.key_prefix, redis.timeout
+        ),
+        options=conf.rpc_zmq_matchmaker_options,
+    )
     return load_matchmaker(conf.rpc_zmq_matchmaker, settings)
 
 
@@ -77,6 +89,7 @@ class ReceiverDaemon:
         self._peer_hosts: dict[str, str] = {}
         self._file_seen = _file_signature(matchmaker.watched_file)
         self._look_at_file = time.monotonic() + RING_LOOK_SECONDS
+        self._matchmaker_has_news = False
         self._stop_by: float | None = None
         self._gate = Gatekeeper(conf, self._connection_refused) if conf.rpc_zmq_curve else None
         with contextlib.ExitStack() as on_failure:
@@ -160,6 +173,8 @@ class ReceiverDaemon:
             previous = signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
             self._closing.callback(signal.set_wakeup_fd, previous)
             self._closing.callback(self._names.close)
+            self._closing.callback(self._close_matchmaker)
+            self._core.matchmaker.follow(self._matchmaker_changed)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, _noted_by_the_wakeup_fd)
             self._notifier.notify("READY=1", f"STATUS=listening on port {self._port}")
@@ -270,9 +285,14 @@ class ReceiverDaemon:
         self._answers.append((host, address, fault))
         self._wake()
 
+    def _matchmaker_changed(self) -> None:
+        """Called by the MatchMaker's own threads."""
+        self._matchmaker_has_news = True
+        self._wake()
+
     def _wake(self) -> None:
         """Make the loop turn; called from other threads."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # it is full, and wakes us anyway; or closed, and we are leaving
             self._wake_write.send(b"\0")
 
     def _dial(self, host: str, address: str) -> None:
@@ -342,16 +362,29 @@ class ReceiverDaemon:
             else:
                 self._dial(host, address)
         self._figures.answer(self._core.figures)
+        if self._matchmaker_has_news:
+            self._matchmaker_has_news = False
+            self._core.matchmaker_changed(time.monotonic())
         if signal.SIGHUP in signals:
-            LOG.info("SIGHUP: reading the ring anew%s", ", and the public keys" if self._gate else "")
-            self._new_matchmaker()
-            if self._gate:
-                self._keys_changed(self._gate.reload())
+            self._handle_sighup()
         if (signal.SIGTERM in signals or signal.SIGINT in signals) and self._stop_by is None:
             LOG.info("asked to stop: returning what no consumer has, then leaving")
             self._notifier.notify("STOPPING=1")
             self._stop_by = time.monotonic() + DRAIN_SECONDS
             self._core.drain(time.monotonic())
+
+    def _close_matchmaker(self) -> None:
+        self._core.matchmaker.close()
+
+    def _handle_sighup(self) -> None:
+        if self._core.matchmaker.follows:
+            LOG.info("SIGHUP: %s follows its source by itself, there is nothing to read anew", self._core.matchmaker)
+        else:
+            LOG.info("SIGHUP: reading the ring anew")
+            self._new_matchmaker()
+        if self._gate:
+            LOG.info("SIGHUP: reading the public keys anew")
+            self._keys_changed(self._gate.reload())
 
     def _follow_ring_file(self) -> None:
         path = self._core.matchmaker.watched_file
@@ -368,7 +401,9 @@ class ReceiverDaemon:
             LOG.error("%s; the ring that was read before stays in use", error)  # noqa: TRY400 - the operator's fault has no traceback
             self._core.matchmaker_failed(str(error))
             return
+        self._core.matchmaker.close()
         self._core.replace_matchmaker(matchmaker, time.monotonic())
+        matchmaker.follow(self._matchmaker_changed)
         LOG.info("%s: %d hosts", matchmaker, len(matchmaker.hosts()))
 
     # --- keys ----------------------------------------------------------------------------------------------------------------------------------

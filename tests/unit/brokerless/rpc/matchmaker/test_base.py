@@ -48,4 +48,20 @@ def test_the_source_is_shown() -> None:
 
 
 def test_the_broker_is_the_hosts_own_receiver_unless_told_otherwise() -> None:
-    assert Settings("control1") == Settings("control1", "", "127.0.0.1")
+    assert Settings("control1").broker == "127.0.0.1"
+
+
+def test_one_that_follows_nothing_may_be_told_everything() -> None:
+    matchmaker = OneHost(Settings("control1"))
+    matchmaker.follow(lambda: None)
+    matchmaker.consumed_here(frozenset({Address("compute")}))
+    matchmaker.close()
+    assert (matchmaker.follows, matchmaker.problem) == (False, "")
+
+
+def test_a_directed_topic_may_lead_elsewhere() -> None:
+    class Elsewhere(OneHost):
+        def route_directed(self, address: Address) -> Route:
+            return Route((f"host-of-{address.server}",))
+
+    assert Elsewhere(Settings("control1")).route(Address("volume", server="lvm")) == Route(("host-of-lvm",))

@@ -11,6 +11,7 @@ import pytest
 from brokerless.rpc.matchmaker import known_names, load_matchmaker
 from brokerless.rpc.matchmaker.base import MatchMaker, MatchMakerError, Route, Settings
 from brokerless.rpc.matchmaker.localhost import MatchMakerLocalhost
+from brokerless.rpc.matchmaker.redis import MatchMakerRedis
 from brokerless.rpc.matchmaker.ring import MatchMakerFanoutRing, MatchMakerRing
 from brokerless.rpc.matchmaker.stub import MatchMakerStub
 from brokerless.rpc.topics import Address
@@ -105,10 +106,12 @@ def refusal(name: str, settings: Settings) -> str:
         ("ring", MatchMakerRing),
         ("fanout-ring", MatchMakerFanoutRing),
         ("localhost", MatchMakerLocalhost),
+        ("redis", MatchMakerRedis),
         ("stub", MatchMakerStub),
         ("MatchMakerRing", MatchMakerRing),
         ("MatchMakerFanoutRing", MatchMakerFanoutRing),
         ("MatchMakerLocalhost", MatchMakerLocalhost),
+        ("MatchMakerRedis", MatchMakerRedis),
         ("MatchMakerStub", MatchMakerStub),
         ("MatchMakerPassthrough", MatchMakerStub),
         ("nova.rpc.matchmaker.MatchMakerLocalhost", MatchMakerLocalhost),
@@ -116,6 +119,7 @@ def refusal(name: str, settings: Settings) -> str:
         ("nova.rpc.impl_zmq.MatchMakerRing", MatchMakerRing),
         ("nova.openstack.common.rpc.matchmaker.MatchMakerRing", MatchMakerRing),
         ("cinder.openstack.common.rpc.matchmaker_ring.MatchMakerRing", MatchMakerRing),
+        ("nova.openstack.common.rpc.matchmaker_redis.MatchMakerRedis", MatchMakerRedis),
         ("brokerless.rpc.matchmaker.stub.MatchMakerStub", MatchMakerStub),
     ],
 )
@@ -149,7 +153,7 @@ def test_a_distribution_does_not_replace_a_built_in_one(
 
 
 def test_the_names_that_are_known() -> None:
-    assert {"fanout-ring", "localhost", "ring", "stub"} <= set(known_names())
+    assert {"fanout-ring", "localhost", "redis", "ring", "stub"} <= set(known_names())
     assert known_names() == sorted(known_names())
 
 

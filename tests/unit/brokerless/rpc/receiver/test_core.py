@@ -9,10 +9,10 @@ import logging
 import pytest
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
-from brokerless.rpc.protocol import Bye, Hello, Parcel, Ping, Pong, Returned, Welcome, WhoAreYou
+from brokerless.rpc.protocol import Bye, Consume, Hello, Parcel, Ping, Pong, Returned, Welcome, WhoAreYou
 from brokerless.rpc.receiver.core import CoreSettings, ReceiverCore
 from brokerless.rpc.receiver.effects import Dial, HangUp, Say, ToClient, ToLink, ToPeer
-from brokerless.rpc.topics import parse_topic
+from brokerless.rpc.topics import REPLIES_TOPIC, Address, parse_topic
 from world import Ring, World
 
 NOW = 50.0
@@ -270,3 +270,69 @@ def test_refusals_are_counted_and_said_once_in_a_burst(core: ReceiverCore) -> No
         core.refused("another host", "not MessagePack", NOW)
     assert len([effect for effect in core.take_effects(NOW) if isinstance(effect, Say)]) == 1
     assert core.status(NOW)["counters"]["refused"] == 100
+
+
+class Following(Ring):
+    """A MatchMaker that follows a source: what it knows is what the test sets."""
+
+    def __init__(self, topics: dict[str, list[str]]) -> None:
+        super().__init__(Settings("control1"), topics)
+        self.fault = ""
+        self.consumed: list[set[str]] = []
+
+    @property
+    def problem(self) -> str:
+        return self.fault
+
+    def consumed_here(self, addresses: frozenset[Address]) -> None:
+        self.consumed.append({str(address) for address in addresses if address.topic != REPLIES_TOPIC})
+
+
+@pytest.fixture
+def following() -> Following:
+    return Following({})
+
+
+@pytest.fixture
+def core_that_follows(following: Following) -> ReceiverCore:
+    return ReceiverCore(CoreSettings("control1", "1" * 16), following, NOW)
+
+
+def test_a_matchmaker_that_learns_of_a_host_has_it_dialled(core_that_follows: ReceiverCore, following: Following) -> None:
+    assert core_that_follows.take_effects(NOW) == []
+    following.topics = {"compute": ("compute1",)}
+    core_that_follows.matchmaker_changed(NOW)
+    assert core_that_follows.take_effects(NOW) == [Dial("compute1")]
+
+
+def test_a_problem_of_the_matchmaker_is_said_once_and_so_is_its_end(core_that_follows: ReceiverCore, following: Following) -> None:
+    core = core_that_follows
+    core.matchmaker_changed(NOW)
+    following.fault = "its source is away"
+    core.matchmaker_changed(NOW)
+    core.matchmaker_changed(NOW)
+    assert core.status(NOW)["matchmaker"]["error"] == "its source is away"
+    following.fault = ""
+    core.matchmaker_changed(NOW)
+    said = [(effect.level, effect.text) for effect in core.take_effects(NOW) if isinstance(effect, Say)]
+    assert [level for level, _text in said] == [logging.WARNING, logging.INFO]
+    assert "its source is away" in said[0][1]
+    assert "all is well" in said[1][1]
+    assert core.status(NOW)["matchmaker"]["error"] == ""
+
+
+def test_the_matchmaker_hears_what_is_consumed_here_when_it_changes(core_that_follows: ReceiverCore, following: Following) -> None:
+    core = core_that_follows
+    for key, origin in ((b"c", "a" * 16), (b"d", "b" * 16)):
+        core.from_client(key, Hello("service", "control1", origin, "nova-compute", 7), NOW)
+        core.from_client(key, Consume(1, (parse_topic("compute"),)), NOW)
+    core.client_gone(b"c", NOW)
+    core.from_client(b"d", Consume(2, (parse_topic("compute"), parse_topic("volume"))), NOW)
+    core.from_client(b"d", Bye(), NOW)
+    changes = [topics for topics, before in zip(following.consumed, [set(), *following.consumed], strict=False) if topics != before]
+    assert changes == [{"compute"}, {"compute", "volume"}, set()]
+    later = Following({})
+    core.from_client(b"e", Hello("service", "control1", "c" * 16, "nova-compute", 7), NOW)
+    core.from_client(b"e", Consume(1, (parse_topic("network"),)), NOW)
+    core.replace_matchmaker(later, NOW)
+    assert later.consumed == [{"network"}]
