@@ -38,7 +38,7 @@ from .call_arguments import ArgumentError, parse_arguments
 if TYPE_CHECKING:
     from oslo_config import cfg
 
-    from ..rpc.driver.connection import Connection
+    from ..rpc.driver.connection import Driver
 
 PING_TIMEOUT = 5.0
 """Seconds that a ping waits for its answer unless told otherwise."""
@@ -211,7 +211,7 @@ class _Receiver:
 
     def __enter__(self) -> _Receiver:
         DRIVER_LOG.addHandler(self._log)
-        self.connection: Connection = process_connection(self.conf)
+        self.connection: Driver = process_connection(self.conf)
         return self
 
     def __exit__(self, *error: object) -> None:

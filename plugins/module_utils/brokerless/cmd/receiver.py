@@ -9,16 +9,26 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..rpc.ipc import IpcError, checked_ipc_directory, ipc_endpoint
 from ..rpc.options import DEFAULT_CONFIG_FILE, OptionError, load_options
 from ..rpc.receiver.bind_addresses import BindError, adapters_of_this_host, bind_endpoints
 from ..rpc.receiver.daemon import ReceiverDaemon, make_matchmaker
 from ..rpc.receiver.gatekeeper import read_keys
-from ..rpc.receiver.systemd_notify import SystemdNotifier
+from ..rpc.receiver.systemd_notify import Notifier, SystemdNotifier
+from ..rpc.receiver.workers import Workers
 from ..soft_import import MissingDependency
 from ..version import VERSION
 
+if TYPE_CHECKING:
+    from oslo_config import cfg
+
+    from ..rpc.matchmaker.base import MatchMaker
+
+LOG = logging.getLogger("brokerless.receiver")
+REFUSALS = (OptionError, BindError, IpcError, MissingDependency, ValueError, OSError)
+"""Why a receiver may not start: each says in one line what is wrong."""
 LOG_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
 
 
@@ -52,13 +62,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             curve = f"CURVE, {len(read_keys(conf)[1].hosts)} hosts allowed" if conf.rpc_zmq_curve else "no CURVE"
             sys.stdout.write(f"host {conf.rpc_zmq_host} listens on {', '.join(places)}; {matchmaker} with {len(matchmaker.hosts())} hosts; {curve}\n")
             return 0
-        daemon = ReceiverDaemon(conf, matchmaker, SystemdNotifier(os.environ))
-    except (OptionError, BindError, IpcError, MissingDependency, ValueError, OSError) as error:
-        sys.stderr.write(f"brokerless-receiver: {error}\n")
-        return 1
-    logging.getLogger("brokerless.receiver").info("host %s, %s, %d hosts; ready", conf.rpc_zmq_host, matchmaker, len(matchmaker.hosts()))
+    except REFUSALS as error:
+        return _refuse(error)
+    notifier = SystemdNotifier(os.environ)
+    if conf.rpc_zmq_receiver_workers == 1:
+        return _work(conf, matchmaker, notifier, 0)
+    return Workers(conf.rpc_zmq_receiver_workers, lambda worker, line: _work(conf, matchmaker, line, worker), notifier).run()
+
+
+def _work(conf: cfg.ConfigOpts, matchmaker: MatchMaker, notifier: Notifier, worker: int) -> int:
+    """Be the receiver, or one of its workers, to the end."""
+    try:
+        daemon = ReceiverDaemon(conf, matchmaker, notifier, worker)
+    except REFUSALS as error:
+        return _refuse(error)
+    name = f"worker {worker} of host" if conf.rpc_zmq_receiver_workers > 1 else "host"
+    LOG.info("%s %s, %s, %d hosts; ready", name, conf.rpc_zmq_host, matchmaker, len(matchmaker.hosts()))
     daemon.run()
     return 0
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"brokerless-receiver: {error}\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -120,7 +120,10 @@ def status(data: Mapping[str, Any]) -> Shown:
     shown += _table("Queues", ["Topic", "Waiting", "Held because"], queues, ["Waiting"], "No message waits.")
     shown += _messages(data["messages"])
     shown += _stages(data["seconds"])
-    return shown + _table("Counters", ["Counter", "Count"], counters, ["Count"], "Nothing was counted so far.")
+    shown += _table("Counters", ["Counter", "Count"], counters, ["Count"], "Nothing was counted so far.")
+    for worker in data.get("other_workers", ()):
+        shown += status(worker)
+    return shown
 
 
 def _messages(counted: Sequence[Mapping[str, Any]]) -> Shown:

@@ -29,8 +29,8 @@ from .topics import Address, TopicError, parse_topic
 if TYPE_CHECKING:
     from oslo_config import cfg
 
-    from .driver.connection import Connection as DriverConnection
-    from .driver.connection import Subscription
+    from .driver.connection import Driver, Subscription
+    from .driver.workers import SharedSubscription
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     register_options(conf)
 
 
-def _driver(conf: cfg.ConfigOpts) -> DriverConnection:
+def _driver(conf: cfg.ConfigOpts) -> Driver:
     _register_options_once(conf)
     return process_connection(conf)
 
@@ -177,7 +177,7 @@ class Connection:
         self._max_message_size: int = conf.rpc_zmq_max_message_size
         self._waiting: list[tuple[list[Address], RequestHandler]] = []
         self._known: set[Address] = set()
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[Subscription | SharedSubscription] = []
         # close() may be called by a signal's handler in the midst of any other method, so what it needs must be free for this same thread
         self._lock = threading.RLock()
         self._closed = False

@@ -16,14 +16,14 @@ class IpcError(ValueError):
     """`rpc_zmq_ipc_dir` can't be used; the message names the directory and the fault."""
 
 
-def socket_path(directory: str | Path) -> Path:
-    """Return the path of the receiver's socket in `rpc_zmq_ipc_dir`."""
-    return Path(directory) / SOCKET_NAME
+def socket_path(directory: str | Path, worker: int = 0) -> Path:
+    """Return the path of the socket of a receiver's worker in `rpc_zmq_ipc_dir`."""
+    return Path(directory) / (f"receiver-{worker}.sock" if worker else SOCKET_NAME)
 
 
-def ipc_endpoint(directory: str | Path) -> str:
-    """Return the ZeroMQ endpoint of the receiver in `rpc_zmq_ipc_dir`. Raises `IpcError` if its path is too long for a UNIX socket."""
-    path = socket_path(directory)
+def ipc_endpoint(directory: str | Path, worker: int = 0) -> str:
+    """Return the ZeroMQ endpoint of a receiver's worker in `rpc_zmq_ipc_dir`. Raises `IpcError` if its path is too long for a UNIX socket."""
+    path = socket_path(directory, worker)
     length = len(os.fsencode(path))
     if length > MAX_SOCKET_PATH:
         raise IpcError(f"rpc_zmq_ipc_dir {directory}: the socket's path has {length} bytes; a UNIX socket's may have {MAX_SOCKET_PATH} at most")

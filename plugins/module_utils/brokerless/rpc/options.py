@@ -57,6 +57,14 @@ def options() -> list[cfg.Opt]:
             default=PORT_COUNT,
             help="How many ports are reserved from rpc_zmq_start_port on. No port outside the range is ever bound.",
         ),
+        cfg.IntOpt(
+            "rpc_zmq_receiver_workers",
+            min=1,
+            max=32,
+            default=1,
+            help="How many processes share the work of the receiver, for hosts where one core is not enough. A topic is always with the same one, "
+            "so all hosts and services must agree on the number.",
+        ),
         cfg.StrOpt(
             "rpc_zmq_matchmaker",
             default="localhost",
@@ -226,10 +234,14 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
         raise OptionError(
             f"rpc_zmq_start_port {conf.rpc_zmq_start_port} with rpc_zmq_port_count {conf.rpc_zmq_port_count} ends at {last_port}, past 65535"
         )
-    if conf.rpc_zmq_metrics_port and not conf.rpc_zmq_start_port < conf.rpc_zmq_metrics_port <= last_port:
+    workers = conf.rpc_zmq_receiver_workers
+    if workers > conf.rpc_zmq_port_count:
+        raise OptionError(f"rpc_zmq_receiver_workers {workers} need as many ports, and rpc_zmq_port_count is {conf.rpc_zmq_port_count}")
+    first_free = conf.rpc_zmq_start_port + workers
+    if conf.rpc_zmq_metrics_port and not first_free <= conf.rpc_zmq_metrics_port - (workers - 1) <= conf.rpc_zmq_metrics_port <= last_port:
         raise OptionError(
             f"rpc_zmq_metrics_port {conf.rpc_zmq_metrics_port} is not one of the reserved ports that the receiver itself does not listen on, "
-            f"{conf.rpc_zmq_start_port + 1} to {last_port}"
+            f"{first_free + workers - 1} to {last_port}"
         )
     return conf
 

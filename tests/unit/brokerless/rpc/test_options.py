@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "rpc_zmq_bind_address": "*",
     "rpc_zmq_start_port": 9500,
     "rpc_zmq_port_count": 51,
+    "rpc_zmq_receiver_workers": 1,
     "rpc_zmq_matchmaker": "localhost",
     "rpc_zmq_matchmaker_options": {},
     "rpc_zmq_matchmaker_ringfile": "/etc/nova/matchmaker_ring.json",
@@ -55,6 +56,7 @@ REDIS_DEFAULTS: dict[str, Any] = {
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "rpc_zmq_start_port": (1, 65535),
     "rpc_zmq_port_count": (1, 65535),
+    "rpc_zmq_receiver_workers": (1, 32),
     "rpc_zmq_topic_backlog": (1, None),
     "rpc_zmq_max_message_size": (1024, 1 << 30),
     "rpc_zmq_contexts": (1, 64),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -32,6 +33,7 @@ from .backlog import Backlog
 from .effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Reported, Say, Settled, Transmit
 from .receiver_socket import ReceiverSocket
 from .session import Identity, Session
+from .workers import WorkerConnections
 
 if TYPE_CHECKING:
     from oslo_config import cfg
@@ -114,16 +116,24 @@ class Connection:
     """A process's connection to the receiver of its host. All methods may be called from any thread."""
 
     def __init__(
-        self, ipc_dir: str, host: str, *, pool_size: int = 1024, backlog: int = 4096, max_message: int = 16 << 20, heartbeat: float = 1.0
+        self,
+        ipc_dir: str,
+        host: str,
+        *,
+        pool_size: int = 1024,
+        backlog: int = 4096,
+        max_message: int = 16 << 20,
+        heartbeat: float = 1.0,
+        worker: int = 0,
     ) -> None:
-        """Connect to the receiver in `ipc_dir` on this `host`; it need not be there yet.
+        """Connect to the receiver in `ipc_dir` on this `host`, or to one of its workers; it need not be there yet.
 
         At most `pool_size` messages are worked on at the same time, `backlog` messages for one address may be under way, and none may be larger
         than `max_message` bytes. `heartbeat` is in seconds. Raises `IpcError` if the socket's path is too long.
         """
         self.host = host
-        self._endpoint = ipc_endpoint(ipc_dir)
-        self._socket_path = socket_path(ipc_dir)
+        self._endpoint = ipc_endpoint(ipc_dir, worker)
+        self._socket_path = socket_path(ipc_dir, worker)
         self._max_message = max_message
         self._backlog = Backlog(backlog)
         self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="rpc-worker")
@@ -468,25 +478,33 @@ class Connection:
 
 # --- one connection per process ------------------------------------------------------------------------------------------------------------------
 
-_connections: dict[str, Connection] = {}
+Driver: TypeAlias = Connection | WorkerConnections
+_connections: dict[str, Driver] = {}
 _connections_lock = threading.Lock()
 _inherited: list[object] = []
 
 
-def process_connection(conf: cfg.ConfigOpts) -> Connection:
+def process_connection(conf: cfg.ConfigOpts) -> Driver:
     """Return this process's connection to the receiver in `rpc_zmq_ipc_dir`, which is made when it is first asked for, and anew after a fork."""
     with _connections_lock:
         connection = _connections.get(conf.rpc_zmq_ipc_dir)
         if connection is None:
-            connection = _connections[conf.rpc_zmq_ipc_dir] = Connection(
-                conf.rpc_zmq_ipc_dir,
-                conf.rpc_zmq_host,
-                pool_size=conf.rpc_thread_pool_size,
-                backlog=conf.rpc_zmq_topic_backlog,
-                max_message=conf.rpc_zmq_max_message_size,
-                heartbeat=conf.rpc_zmq_heartbeat_interval,
-            )
+            workers = conf.rpc_zmq_receiver_workers
+            connection = _connect(conf, 0) if workers == 1 else WorkerConnections(workers, functools.partial(_connect, conf))
+            _connections[conf.rpc_zmq_ipc_dir] = connection
         return connection
+
+
+def _connect(conf: cfg.ConfigOpts, worker: int) -> Connection:
+    return Connection(
+        conf.rpc_zmq_ipc_dir,
+        conf.rpc_zmq_host,
+        pool_size=max(1, conf.rpc_thread_pool_size // conf.rpc_zmq_receiver_workers),
+        backlog=conf.rpc_zmq_topic_backlog,
+        max_message=conf.rpc_zmq_max_message_size,
+        heartbeat=conf.rpc_zmq_heartbeat_interval,
+        worker=worker,
+    )
 
 
 def close_connections(timeout: float = EXIT_SECONDS) -> None:

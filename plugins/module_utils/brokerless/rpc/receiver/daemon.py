@@ -35,7 +35,7 @@ from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
 from .gatekeeper import Gatekeeper, KeyChanges
 from .metrics_endpoint import FiguresDesk, MetricsEndpoint
 from .name_lookup import NameLookup
-from .systemd_notify import SystemdNotifier
+from .systemd_notify import Notifier
 
 if TYPE_CHECKING:
     import zmq
@@ -73,11 +73,15 @@ def make_matchmaker(conf: cfg.ConfigOpts) -> MatchMaker:
 class ReceiverDaemon:
     """One receiver: binds its sockets when it is made, works in `run`."""
 
-    def __init__(self, conf: cfg.ConfigOpts, matchmaker: MatchMaker, notifier: SystemdNotifier) -> None:
-        """Raises `BindError` or `IpcError` when the receiver can't listen where it shall, `KeyFileError` without good keys; nothing stays bound."""
+    def __init__(self, conf: cfg.ConfigOpts, matchmaker: MatchMaker, notifier: Notifier, worker: int = 0) -> None:
+        """Be the receiver, or one of its workers, by its number.
+
+        Raises `BindError` or `IpcError` when the receiver can't listen where it shall, `KeyFileError` without good keys; nothing stays bound.
+        """
         self._conf = conf
         self._notifier = notifier
-        self._port: int = conf.rpc_zmq_start_port
+        self._worker = worker
+        self._port: int = conf.rpc_zmq_start_port + worker
         self._closing = contextlib.ExitStack()
         self._names = NameLookup(conf.rpc_zmq_host_addresses, self._name_answered)
         self._answers: deque[tuple[str, str | None, str]] = deque()
@@ -134,17 +138,18 @@ class ReceiverDaemon:
             self._gate.guard(context, self._links, self._peers, self._closing)
         for place in bind_endpoints(conf.rpc_zmq_bind_address, self._port, adapters_of_this_host()):
             _bind(self._links, place)
-        _lock_directory(directory, self._closing)
-        _bind(self._clients, ipc_endpoint(directory))
-        socket_path(directory).chmod(0o660)
-        self._closing.callback(_remove, socket_path(directory))
+        _lock_socket(socket_path(directory, self._worker), self._closing)
+        _bind(self._clients, ipc_endpoint(directory, self._worker))
+        path = socket_path(directory, self._worker)
+        path.chmod(0o660)
+        self._closing.callback(_remove, path)
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
             self._closing.callback(end.close)
         if conf.rpc_zmq_metrics_port:
             labels = {"version": VERSION, "python": platform.python_version(), "pyzmq": zmq.__version__, "zeromq": zmq.zmq_version()}
-            metrics = MetricsEndpoint(conf.rpc_zmq_metrics_address, conf.rpc_zmq_metrics_port, self._figures, labels)
+            metrics = MetricsEndpoint(conf.rpc_zmq_metrics_address, conf.rpc_zmq_metrics_port - self._worker, self._figures, labels)
             self._closing.callback(metrics.close)
         self._poller = zmq.Poller()
         for readable in (self._clients, self._links, self._peers, self._peers_monitor, self._wake_read.fileno()):
@@ -445,15 +450,16 @@ def _bind(router: zmq.Socket[Any], place: str) -> None:
         raise BindError(f"can't listen on {place}: {error.strerror}") from error
 
 
-def _lock_directory(directory: Path, closing: contextlib.ExitStack) -> None:
+def _lock_socket(path: Path, closing: contextlib.ExitStack) -> None:
     """Let no second receiver take over the UNIX socket, which libzmq would do without a word."""
+    lock_path = path.with_suffix(".lock")
     try:
-        lock = closing.enter_context((directory / "receiver.lock").open("w"))
+        lock = closing.enter_context(lock_path.open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise IpcError(f"another receiver uses rpc_zmq_ipc_dir {directory}") from error
+        raise IpcError(f"another receiver uses rpc_zmq_ipc_dir {path.parent}") from error
     except OSError as error:
-        raise IpcError(f"rpc_zmq_ipc_dir {directory}: can't make receiver.lock: {error.strerror}") from error
+        raise IpcError(f"rpc_zmq_ipc_dir {path.parent}: can't make {lock_path.name}: {error.strerror}") from error
 
 
 def _file_signature(path: str) -> tuple[int, int, int] | None:

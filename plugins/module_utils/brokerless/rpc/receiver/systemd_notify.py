@@ -7,6 +7,17 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from typing import Protocol
+
+
+class Notifier(Protocol):
+    """Whoever wants to know how the service is."""
+
+    watchdog_seconds: float | None
+    """How often `WATCHDOG=1` is due; None if nobody waits for it."""
+
+    def notify(self, *states: str) -> None:
+        """Take in states such as `READY=1`."""
 
 
 class SystemdNotifier:
