@@ -230,3 +230,9 @@ def run_program(program: str, *arguments: str | Path, timeout: float = PATIENCE)
     """Run one of the runtime's programs (`brokerless`, `receiver`) to its end, and return its exit code and output."""
     command = [sys.executable, "-c", f"from brokerless.cmd.{program} import main; raise SystemExit(main())", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=runtime_environment(), check=False)
+
+
+def run_python(script: str, *arguments: str | Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, with the same runtime, to its end, and return its exit code and output."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=runtime_environment(), check=False)

@@ -123,10 +123,12 @@ def notify(
 ) -> None:
     """Send a notification, any mapping, to one consumer of the topic, whose dots become dashes: `notifications.info` is `notifications-info`.
 
-    A consumer gets it by its method `process_notification(context, message)`. Otherwise as `cast`.
+    A consumer gets it by its method `process_notification(context, message)`. If there is none, the receiver keeps it until there is, for
+    `rpc_notification_timeout` at most. Otherwise as `cast`.
     """
     address = parse_topic(topic.replace(".", "-"))
-    _send(conf, address, encode_request(context, msg, method_needed=False), None, None, notification=True)
+    _register_options_once(conf)
+    _send(conf, address, encode_request(context, msg, method_needed=False), conf.rpc_notification_timeout, None, notification=True)
 
 
 def cleanup() -> None:

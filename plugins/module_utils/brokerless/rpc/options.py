@@ -111,6 +111,19 @@ def options() -> list[cfg.Opt]:
             "A full backlog pushes back on senders.",
         ),
         cfg.IntOpt(
+            "rpc_zmq_max_outstanding",
+            min=1,
+            default=100_000,
+            help="The most messages of one service, over all topics, that may be on their way. A service waits before it sends more; what comes to "
+            "the receiver all the same goes back as failed.",
+        ),
+        cfg.IntOpt(
+            "rpc_zmq_notification_store",
+            min=0,
+            default=10_000,
+            help="The most notifications that a receiver keeps until somebody listens to them; the oldest makes room for a new one.",
+        ),
+        cfg.IntOpt(
             "rpc_zmq_max_message_size",
             min=1024,
             max=1 << 30,
@@ -155,6 +168,13 @@ def options() -> list[cfg.Opt]:
             max=MAX_TTL,
             default=30.0,
             help="Seconds after which a cast that could not be handed over is an error.",
+        ),
+        cfg.FloatOpt(
+            "rpc_notification_timeout",
+            min=0.001,
+            max=MAX_TTL,
+            default=3600.0,
+            help="Seconds after which a notification to which nobody listened is dropped.",
         ),
         cfg.ListOpt(
             "allowed_rpc_exception_modules",
@@ -229,6 +249,11 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
             if fault:
                 name = option.name if group == "DEFAULT" else f"[{group}] {option.name}"
                 raise OptionError(f"option {name} in {', '.join(files) or 'the environment'}: {fault}")
+    _check_ports(conf)
+    return conf
+
+
+def _check_ports(conf: cfg.ConfigOpts) -> None:
     last_port = conf.rpc_zmq_start_port + conf.rpc_zmq_port_count - 1
     if last_port > 65535:
         raise OptionError(
@@ -243,7 +268,6 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
             f"rpc_zmq_metrics_port {conf.rpc_zmq_metrics_port} is not one of the reserved ports that the receiver itself does not listen on, "
             f"{first_free + workers - 1} to {last_port}"
         )
-    return conf
 
 
 def _default_files() -> list[str]:

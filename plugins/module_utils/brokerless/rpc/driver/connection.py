@@ -42,6 +42,8 @@ LOG = logging.getLogger("brokerless.driver")
 SPARE_CREDIT = 16
 """Messages that may wait in the process beyond those being worked on, so that the pool never runs dry between two messages."""
 SUBSCRIBE_SECONDS = 5.0
+NOTIFICATION_PATIENCE = 5.0
+"""How long a notification may keep its sender waiting for room."""
 EXIT_SECONDS = 5.0
 """How long a process that ends waits for its casts to be handed over."""
 
@@ -122,20 +124,21 @@ class Connection:
         *,
         pool_size: int = 1024,
         backlog: int = 4096,
+        max_outstanding: int = 100_000,
         max_message: int = 16 << 20,
         heartbeat: float = 1.0,
         worker: int = 0,
     ) -> None:
         """Connect to the receiver in `ipc_dir` on this `host`, or to one of its workers; it need not be there yet.
 
-        At most `pool_size` messages are worked on at the same time, `backlog` messages for one address may be under way, and none may be larger
-        than `max_message` bytes. `heartbeat` is in seconds. Raises `IpcError` if the socket's path is too long.
+        At most `pool_size` messages are worked on at the same time, `backlog` messages for one address and `max_outstanding` for all of them may be
+        under way, and none may be larger than `max_message` bytes. `heartbeat` is in seconds. Raises `IpcError` if the socket's path is too long.
         """
         self.host = host
         self._endpoint = ipc_endpoint(ipc_dir, worker)
         self._socket_path = socket_path(ipc_dir, worker)
         self._max_message = max_message
-        self._backlog = Backlog(backlog)
+        self._backlog = Backlog(backlog, max_outstanding)
         self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="rpc-worker")
         self._commands: deque[_Command] = deque()
         self._worked_off: deque[None] = deque()
@@ -210,13 +213,15 @@ class Connection:
         """Send a message that has no answer, and return as soon as this process has taken it over; `ttl` is in seconds.
 
         From then on it is handed over within `ttl`, or a log line says that it was not. Raises `NotAccepted` when the message is too large, or when
-        too many messages for `address` are under way for all that time.
+        too many messages for `address`, or in all, are under way for all that time; a notification waits for room for a few seconds only.
         """
         self._check_open()
         self._check(body)
-        deadline = time.monotonic() + ttl
-        if not self._backlog.enter(address, deadline):
-            raise NotAccepted(f"the backlog of {address} was full for {ttl:g} s: messages for it are not handed over fast enough")
+        now = time.monotonic()
+        deadline = now + ttl
+        patience = min(ttl, NOTIFICATION_PATIENCE) if notification else ttl
+        if not self._backlog.enter(address, now + patience):
+            raise NotAccepted(f"the backlog of {address} was full for {patience:g} s: messages for it are not handed over fast enough")
         pattern = Pattern.NOTIFICATION if notification else Pattern.CAST
         self._command(lambda now: self._submit_counted(address, body, pattern, deadline, now))
 
@@ -501,6 +506,7 @@ def _connect(conf: cfg.ConfigOpts, worker: int) -> Connection:
         conf.rpc_zmq_host,
         pool_size=max(1, conf.rpc_thread_pool_size // conf.rpc_zmq_receiver_workers),
         backlog=conf.rpc_zmq_topic_backlog,
+        max_outstanding=conf.rpc_zmq_max_outstanding,
         max_message=conf.rpc_zmq_max_message_size,
         heartbeat=conf.rpc_zmq_heartbeat_interval,
         worker=worker,

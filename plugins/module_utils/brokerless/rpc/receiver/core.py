@@ -48,7 +48,7 @@ from ..topics import REPLIES_TOPIC, Address, TopicError, parse_topic
 from .delivery import Back, Delivery
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
 from .figures import Bounds
-from .forwarding import Forwarding, Source
+from .forwarding import Forwarding, ForwardingSettings, Source
 
 ACCEPTED_DELAY = 0.004
 """Seconds for which acceptances are collected, so that many travel as one message."""
@@ -114,6 +114,8 @@ class CoreSettings:
     incarnation: str
     backlog: int = 4096
     heartbeat: float = 1.0
+    per_sender: int = 100_000
+    notifications: int = 10_000
     version: str = ""
     pid: int = 0
     ports: tuple[int, ...] = ()
@@ -145,18 +147,16 @@ class ReceiverCore:
         """What status says of the keys; None without CURVE."""
         patience = SILENT_BEATS * settings.heartbeat
         self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
-        all_connected_at = now + LONGEST_REDIAL + patience
-        self._forwarding = Forwarding(
+        forwarding = ForwardingSettings(
             settings.host,
             settings.incarnation,
             settings.backlog,
             patience,
-            all_connected_at,
-            matchmaker,
-            self._send_to_host,
-            self._tell_source,
-            self._say,
+            now + LONGEST_REDIAL + patience,
+            settings.per_sender,
+            settings.notifications,
         )
+        self._forwarding = Forwarding(forwarding, matchmaker, self._send_to_host, self._tell_source, self._say)
         self._dial_known_hosts(now)
 
     # --- effects ---------------------------------------------------------------------------------------------------------------------------
@@ -516,6 +516,8 @@ class ReceiverCore:
         """Take in nothing new, return what no consumer has in hand, and tell the other hosts to send elsewhere."""
         self._now = now
         self._draining = True
+        if self._forwarding.notifications:
+            self._say(logging.WARNING, f"{self._forwarding.notifications} notifications to which nobody listens end with this receiver")
         self._delivery.drain()
         for source in list(self._batches):
             self._flush(source)

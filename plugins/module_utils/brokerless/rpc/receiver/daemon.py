@@ -105,6 +105,8 @@ class ReceiverDaemon:
             incarnation=new_incarnation(os.urandom(8)),
             backlog=conf.rpc_zmq_topic_backlog,
             heartbeat=conf.rpc_zmq_heartbeat_interval,
+            per_sender=conf.rpc_zmq_max_outstanding,
+            notifications=conf.rpc_zmq_notification_store,
             version=VERSION,
             pid=os.getpid(),
             ports=(self._port,),

@@ -10,7 +10,7 @@ comes in as `now`, in seconds.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -21,7 +21,8 @@ from ..envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from ..matchmaker.base import MatchMaker, Route
 from ..protocol import Accepted, Assigned, Held, Parcel, Returned, Seek
 from ..topics import Address
-from .figures import Tally
+from .figures import Bound, Tally
+from .notifications import NotificationStore
 
 NO_CONSUMER_SECONDS = 2.0
 """How long a host that had no consumer of a bare topic is passed over while another has one."""
@@ -34,11 +35,16 @@ SEEK_PAUSE = 0.5
 """Seconds until a broker that knew no host for a bare topic is asked again."""
 MAX_ORIGINS = 10_000
 """Of so many sending processes it is remembered what they have settled, whether or not a message of theirs is on its way."""
+LATE = 60.0
+"""How many seconds longer than it may live it is remembered that a notification was put into the store."""
+TOO_MANY_OF_ONE = Bound("messages_of_one_sender", "too many messages of a sender at {subject} wait here: further ones go back to it as failed")
+NOTIFICATION_DROPPED = Bound("notifications", "a notification for {subject} was dropped: nobody listened in time, or there were too many")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 SendToHost = Callable[[str, "Parcel | Seek"], None]
 Source = tuple[str, bytes]
-"""Whom to tell what became of a message: ("client", key) or ("link", key)."""
+"""Whom to tell what became of a message: ("client", key) or ("link", key); nobody needs to be told of what is in the store of notifications."""
+STORE: Source = ("store", b"")
 TellSource: TypeAlias = "Callable[[Source, Accepted | Returned | Held | Assigned], None]"
 Say = Callable[[int, str], None]
 
@@ -109,33 +115,34 @@ class Seekers:
     paused_until: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class ForwardingSettings:
+    """What the sender's side needs to know.
+
+    At most `window` messages at a time are under way to one host for one address. A message whose time is over while it is with another host gets
+    `grace` seconds more for its verdict. After `all_connected_at` all hosts that connect to a broker of their own accord, and live, have done so.
+    `per_source` messages of one service, or of one host for which this one is the broker, and `notifications` to which nobody listens are kept.
+    """
+
+    host: str
+    incarnation: str
+    window: int
+    grace: float
+    all_connected_at: float
+    per_source: int = 100_000
+    notifications: int = 10_000
+
+
 class Forwarding:
     """Routes messages, sends them, and sees to it that each gets a verdict before its time is over."""
 
-    def __init__(
-        self,
-        host: str,
-        incarnation: str,
-        window: int,
-        grace: float,
-        all_connected_at: float,
-        matchmaker: MatchMaker,
-        send: SendToHost,
-        tell: TellSource,
-        say: Say,
-    ) -> None:
-        """Forward for `host`, at most `window` messages at a time to one host for one address.
-
-        A message whose time is over while it is with another host gets `grace` seconds more for its verdict. After `all_connected_at` all hosts
-        that connect to a broker of their own accord, and live, have done so.
-        """
-        self._host = host
-        self._window = window
-        self._grace = grace
-        self._all_connected_at = all_connected_at
+    def __init__(self, settings: ForwardingSettings, matchmaker: MatchMaker, send: SendToHost, tell: TellSource, say: Say) -> None:
+        """Forward as `matchmaker` says; what is to be sent, told and logged goes to the three functions."""
+        self._host = settings.host
+        self._settings = settings
         self._matchmaker = matchmaker
         self._send = send
-        self._tell = tell
+        self._tell_source = tell
         self._say = say
         self._outgoing: dict[MessageId, Outgoing] = {}
         self._settled: dict[str, int] = {}
@@ -145,9 +152,15 @@ class Forwarding:
         self._turns: dict[Address, int] = {}
         self._announced: dict[Address, tuple[str, ...]] = {}
         self._unheard: set[str] = set()
-        self._names = dict.fromkeys(LOOPBACK, host)
-        self.targets: dict[str, Target] = {host: Target(host, 0.0, incarnation, "")}
+        self._names = dict.fromkeys(LOOPBACK, self._host)
+        self._of_source: Counter[Source] = Counter()
+        self._notifications = NotificationStore(settings.incarnation, settings.notifications)
+        self.targets: dict[str, Target] = {self._host: Target(self._host, 0.0, settings.incarnation, "")}
         self.tally = Tally("forwarding", "network")
+
+    def _tell(self, source: Source, message: Accepted | Returned | Held | Assigned) -> None:
+        if source != STORE:
+            self._tell_source(source, message)
 
     # --- messages ------------------------------------------------------------------------------------------------------------------------
 
@@ -157,7 +170,19 @@ class Forwarding:
         self._note_settled(envelope)
         known = self._outgoing.get(envelope.id)
         if known is not None:
+            self._of_source[known.source] -= 1
+            self._of_source[source] += 1
             known.source = source
+            return
+        if envelope.pattern is Pattern.NOTIFICATION and self._notifications.was_adopted(envelope.id):
+            self._tell(source, Accepted((envelope.id,)))
+            return
+        if self._of_source[source] >= self._settings.per_source:
+            self.tally.count(f"failed_{protocol.FULL}", envelope)
+            self.tally.bounds.hit(TOO_MANY_OF_ONE, envelope.sender, now)
+            self._tell(
+                source, Returned(envelope.id, protocol.FULL, f"{self._settings.per_source} messages of this sender wait at {self._host} already")
+            )
             return
         if envelope.hops >= MAX_HOPS:
             text = f"it passed through {MAX_HOPS} receivers, the last {self._host}; do their brokers name each other?"
@@ -165,6 +190,7 @@ class Forwarding:
             self._tell(source, Returned(envelope.id, protocol.TOO_MANY_HOPS, text))
             return
         outgoing = self._outgoing[envelope.id] = Outgoing(parcel, source, now + envelope.ttl)
+        self._of_source[source] += 1
         self.tally.count("submitted", envelope)
         self._deadlines.set(envelope.id, outgoing.deadline)
         self._route(outgoing, now)
@@ -182,16 +208,16 @@ class Forwarding:
             return
         route = self._matchmaker.route(envelope.address)
         if route.problem:
-            self._keep_homeless(outgoing, route.problem)
+            self._keep_homeless(outgoing, now, route.problem)
         elif route.broker and not self.is_here(route.broker):
             if route.ask and envelope.address.bare:
                 self._seek(outgoing, route.broker, now)
             else:
                 self._assign(outgoing, (route.broker,), now, to_broker=True)
-        elif envelope.address.fanout and route.announced and self._matchmaker.dials_back and now < self._all_connected_at:
-            self._keep_homeless(outgoing, f"the broker {self._host} has just been started and waits for hosts to connect")
+        elif envelope.address.fanout and route.announced and self._matchmaker.dials_back and now < self._settings.all_connected_at:
+            self._keep_homeless(outgoing, now, f"the broker {self._host} has just been started and waits for hosts to connect")
         elif not (hosts := self._hosts_of(envelope.address, route, now)):
-            self._keep_homeless(outgoing, f"{self._matchmaker} has no host for {envelope.address}: nobody consumes it now")
+            self._keep_homeless(outgoing, now, f"{self._matchmaker} has no host for {envelope.address}: nobody consumes it now")
         elif envelope.address.fanout:
             self._assign(outgoing, hosts, now)
         elif envelope.address.server:
@@ -200,7 +226,7 @@ class Forwarding:
             self._tell(outgoing.source, Assigned(envelope.id, host))
             self._assign(outgoing, (host,), now)
         else:
-            self._keep_homeless(outgoing, self._why_none(envelope.address, hosts, now))
+            self._keep_homeless(outgoing, now, self._why_none(envelope.address, hosts, now))
 
     def is_here(self, host: str) -> bool:
         """Whether `host` is this very host."""
@@ -228,6 +254,8 @@ class Forwarding:
         for step in range(len(hosts)):
             index = (turn + step) % len(hosts)
             if self._obstacle(hosts[index], address, now) is None:
+                if len(self._turns) >= MAX_ORIGINS and address not in self._turns:
+                    self._turns.clear()
                 self._turns[address] = index + 1
                 return hosts[index]
         return None
@@ -241,7 +269,7 @@ class Forwarding:
         lane = target.lanes.get(address)
         if lane is not None and now < lane.no_consumer_until:
             return "has no consumer of it"
-        if lane is not None and (now < lane.paused_until or len(lane.unsent) + len(lane.sent) >= self._window):
+        if lane is not None and (now < lane.paused_until or len(lane.unsent) + len(lane.sent) >= self._settings.window):
             return "is pushing back"
         return None
 
@@ -250,10 +278,35 @@ class Forwarding:
         more = f"; and {len(hosts) - 10} more" if len(hosts) > 10 else ""
         return f"none of the hosts that {self._matchmaker} has for {address} can take it now ({reasons}{more})"
 
-    def _keep_homeless(self, outgoing: Outgoing, why: str) -> None:
+    def _keep_homeless(self, outgoing: Outgoing, now: float, why: str) -> None:
+        if outgoing.parcel.envelope.pattern is Pattern.NOTIFICATION and outgoing.parcel.envelope.id not in self._notifications:
+            outgoing = self._adopt(outgoing, now)
         envelope = outgoing.parcel.envelope
         self._homeless.setdefault(envelope.address, OrderedDict())[envelope.id] = outgoing
         self._tell(outgoing.source, Held(envelope.id, why))
+
+    def _adopt(self, outgoing: Outgoing, now: float) -> Outgoing:
+        """Put a notification into the store, and return it as it is from now on. The oldest one makes room if there is none."""
+        envelope = outgoing.parcel.envelope
+        del self._outgoing[envelope.id]
+        self._deadlines.discard(envelope.id)
+        self._leave(outgoing.source)
+        self._tell(outgoing.source, Accepted((envelope.id,)))
+        kept = Outgoing(Parcel(self._notifications.adopt(envelope, outgoing.deadline + LATE), outgoing.parcel.body), STORE, outgoing.deadline)
+        message = kept.parcel.envelope.id
+        self._outgoing[message] = kept
+        self._of_source[STORE] += 1
+        self._deadlines.set(message, kept.deadline)
+        oldest = self._notifications.one_too_many()
+        if oldest is not None:
+            dropped = self._outgoing[oldest]
+            self._end_now(dropped, Returned(oldest, protocol.FULL, "newer notifications needed its place"), now)
+        return kept
+
+    def _leave(self, source: Source) -> None:
+        self._of_source[source] -= 1
+        if not self._of_source[source]:
+            del self._of_source[source]
 
     def _assign(self, outgoing: Outgoing, hosts: Iterable[str], now: float, *, to_broker: bool = False) -> None:
         envelope = outgoing.parcel.envelope
@@ -346,7 +399,7 @@ class Forwarding:
     def _pump(self, lane: Lane, now: float) -> None:
         """Send what may be sent on the lane."""
         target = self.targets[lane.host]
-        while lane.unsent and target.incarnation is not None and now >= lane.paused_until and len(lane.sent) < self._window:
+        while lane.unsent and target.incarnation is not None and now >= lane.paused_until and len(lane.sent) < self._settings.window:
             message, copy = lane.unsent.popitem(last=False)
             lane.sent[message] = copy
             parcel = copy.outgoing.parcel
@@ -364,7 +417,7 @@ class Forwarding:
             envelope,
             host="" if copy.to_broker else copy.lane.host,
             ttl=max(0.0, copy.outgoing.deadline - now),
-            settled=self._settled.get(envelope.id.origin, 0),
+            settled=self._notifications.settled() if envelope.id in self._notifications else self._settled.get(envelope.id.origin, 0),
             after=envelope.after if MessageId(envelope.id.origin, envelope.after) in self._outgoing else 0,
             hops=envelope.hops + 1,
             attempt=copy.attempt,
@@ -418,12 +471,14 @@ class Forwarding:
         message = outgoing.parcel.envelope.id
         del self._outgoing[message]
         self._deadlines.discard(message)
+        self._leave(outgoing.source)
+        self._notifications.end(message)
         if failure is None:
             self.tally.count("accepted", outgoing.parcel.envelope)
             self._tell(outgoing.source, Accepted((message,)))
             return
         self.tally.count(f"failed_{failure.reason}", outgoing.parcel.envelope)
-        if outgoing.parcel.envelope.pattern is not Pattern.CALL:
+        if outgoing.parcel.envelope.pattern is not Pattern.CALL and outgoing.source != STORE:
             self._say(logging.WARNING, f"{outgoing.parcel.envelope} was not handed over ({failure.reason}): {failure.text}")
         self._tell(outgoing.source, failure)
 
@@ -605,14 +660,20 @@ class Forwarding:
             self._retry_homeless(address, now)
         for message in self._deadlines.due(now):
             self._time_is_over(self._outgoing[message], now)
+        self._notifications.forget(now)
 
     def _time_is_over(self, outgoing: Outgoing, now: float) -> None:
         message = outgoing.parcel.envelope.id
         if not outgoing.in_grace and any(copy.sent_to is not None for copy in outgoing.copies.values()):
             outgoing.in_grace = True
-            self._deadlines.set(message, now + self._grace)
+            self._deadlines.set(message, now + self._settings.grace)
             return
+        self._end_now(outgoing, None, now)
+
+    def _end_now(self, outgoing: Outgoing, failure: Returned | None, now: float) -> None:
+        """End a message wherever it is; without a `failure`, its time is over."""
         address = outgoing.parcel.envelope.address
+        message = outgoing.parcel.envelope.id
         homeless = self._homeless.get(address)
         if homeless is not None and homeless.pop(message, None) is not None:
             if not homeless:
@@ -626,13 +687,20 @@ class Forwarding:
         for host, copy in list(outgoing.copies.items()):
             outgoing.failures.append(self._why_late(host, copy))
             self._take_back(copy)
-        self._end(outgoing, Returned(message, protocol.EXPIRED, "; ".join(outgoing.failures)))
+        if outgoing.source == STORE:
+            self.tally.bounds.hit(NOTIFICATION_DROPPED, str(address), now)
+        self._end(outgoing, failure or Returned(message, protocol.EXPIRED, "; ".join(outgoing.failures)))
 
     def _why_late(self, host: str, copy: Copy) -> str:
         target = self.targets[host]
         state = f"is not up ({target.why_not})" if target.incarnation is None else "did not say what became of it"
         sent = "it was sent there and may have been taken" if copy.sent_to is not None else "it was not sent there"
         return f"host {host} {state}; {sent}"
+
+    @property
+    def notifications(self) -> int:
+        """Return how many notifications wait in the store."""
+        return len(self._notifications)
 
     @property
     def idle(self) -> bool:

@@ -26,6 +26,13 @@ def test_there_is_room_up_to_the_limit() -> None:
     assert not backlog.enter(COMPUTE, 0.0)
 
 
+def test_all_topics_together_have_a_limit() -> None:
+    backlog = Backlog(2, 3)
+    assert [backlog.enter(Address(topic), 0.0) for topic in ("a", "b", "c", "d")] == [True, True, True, False]
+    backlog.leave(Address("b"))
+    assert backlog.enter(Address("d"), 0.0)
+
+
 def test_a_full_topic_delays_no_other() -> None:
     backlog = Backlog(1)
     assert backlog.enter(COMPUTE, 0.0)

@@ -11,7 +11,7 @@ from brokerless.rpc import protocol
 from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
 from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
-from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, NO_CONSUMER_SECONDS, Forwarding, Source
+from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, NO_CONSUMER_SECONDS, Forwarding, ForwardingSettings, Source
 from brokerless.rpc.topics import parse_topic
 from world import Ring
 
@@ -32,13 +32,11 @@ class Bench:
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        ring = Ring(Settings("control1"), {"compute": ["c1", "c2", "c3"]}, self.fanout_broker)
+        ring = Ring(Settings("control1"), {}, self.fanout_broker)
+        self.topics = ring.topics
+        self.topics["compute"] = ["c1", "c2", "c3"]
         self.forwarding = Forwarding(
-            "control1",
-            "1" * 16,
-            self.window,
-            GRACE,
-            self.now,
+            ForwardingSettings("control1", "1" * 16, self.window, GRACE, self.now, per_source=6, notifications=3),
             ring,
             lambda host, parcel: self.sent.append((host, parcel.envelope)),
             lambda _source, message: self.told.append(message),
@@ -49,10 +47,20 @@ class Bench:
         for host in hosts:
             self.forwarding.host_up(host, incarnation, self.now)
 
-    def submit(self, number: int, topic: str, *, ttl: float = 30.0, host: str = "", hops: int = 0, after: int = 0) -> MessageId:
+    def submit(
+        self,
+        number: int,
+        topic: str,
+        *,
+        ttl: float = 30.0,
+        host: str = "",
+        hops: int = 0,
+        after: int = 0,
+        pattern: Pattern = Pattern.CAST,
+    ) -> MessageId:
         message = MessageId(SENDER, number)
         attempt = 1 if host else 0
-        envelope = Envelope(message, Pattern.CAST, parse_topic(topic), "control1", ttl, host, after=after, hops=hops, attempt=attempt)
+        envelope = Envelope(message, pattern, parse_topic(topic), "control1", ttl, host, after=after, hops=hops, attempt=attempt)
         self.forwarding.submit(Parcel(envelope, b""), CLIENT, self.now)
         return message
 
@@ -258,3 +266,59 @@ def test_a_verdict_on_something_unknown_is_ignored(bench: Bench) -> None:
     message = bench.submit(1, "compute")
     bench.forwarding.verdict("c2", Accepted((message,)), bench.now)
     assert not bench.forwarding.idle
+
+
+# --- limits, announcements, notifications ------------------------------------------------------------------------------------------------------
+
+
+def test_a_sender_has_a_limit_and_room_again_when_messages_end(bench: Bench) -> None:
+    messages = [bench.submit(number, "compute.elsewhere") for number in range(1, 8)]
+    assert [(one.message, one.reason) for one in bench.failures()] == [(messages[6], protocol.FULL)]
+    bench.up("elsewhere")
+    bench.forwarding.verdict("elsewhere", Accepted((messages[0],)), bench.now)
+    bench.submit(8, "compute.elsewhere")
+    assert len(bench.failures()) == 1
+
+
+def test_a_host_that_announced_no_consumer_is_passed_over_until_it_does(bench: Bench) -> None:
+    bench.forwarding.announced("c1", [], bench.now)
+    bench.forwarding.announced("c2", [parse_topic("compute")], bench.now)
+    bench.forwarding.announced("c3", [parse_topic("volume")], bench.now)
+    for number in (1, 2):
+        bench.submit(number, "compute")
+    assert bench.hosts() == ["c2", "c2"]
+    bench.forwarding.announced("c2", [], bench.now)
+    bench.submit(3, "compute")
+    assert bench.hosts() == ["c2", "c2"]
+    bench.forwarding.announced("c3", [parse_topic("compute")], bench.now, complete=False)
+    assert bench.hosts() == ["c2", "c2", "c3"]
+
+
+def notifications(bench: Bench, *numbers: int, ttl: float = 30.0) -> list[MessageId]:
+    return [bench.submit(number, "notifications-info", ttl=ttl, pattern=Pattern.NOTIFICATION) for number in numbers]
+
+
+def test_a_notification_nobody_listens_to_is_kept_and_its_sender_done_with_it(bench: Bench) -> None:
+    bench.topics["notifications-info"] = ["c1"]
+    bench.forwarding.announced("c1", [], bench.now)
+    messages = notifications(bench, 1, 2)
+    assert [one.messages for one in bench.told if isinstance(one, Accepted)] == [(message,) for message in messages]
+    notifications(bench, 1)
+    bench.forwarding.announced("c1", [parse_topic("notifications-info")], bench.now)
+    assert [(envelope.id.origin, envelope.id.number, envelope.settled) for _host, envelope in bench.sent] == [("1" * 16, 1, 1), ("1" * 16, 2, 1)]
+    bench.forwarding.verdict("c1", Accepted(tuple(envelope.id for _host, envelope in bench.sent)), bench.now)
+    assert bench.forwarding.idle
+    assert bench.failures() == []
+
+
+def test_the_oldest_notification_makes_room_and_an_old_one_ends(bench: Bench) -> None:
+    bench.topics["notifications-info"] = ["c1"]
+    bench.forwarding.announced("c1", [], bench.now)
+    notifications(bench, 1, 2, 3, 4, ttl=5.0)
+    notifications(bench, 5)
+    assert bench.forwarding.notifications == 3
+    bench.pass_time(6.0)
+    assert bench.forwarding.notifications == 1
+    assert bench.failures() == []
+    bench.forwarding.announced("c1", [parse_topic("notifications-info")], bench.now)
+    assert [envelope.id.number for _host, envelope in bench.sent] == [5]
