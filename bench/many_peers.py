@@ -12,6 +12,7 @@ from typing import Any
 
 import zmq
 from brokerless.rpc import impl_zmq
+from brokerless.rpc.bundle import bundled, unbundled
 from brokerless.rpc.driver.connection import process_connection
 from brokerless.rpc.options import load_options
 from brokerless.rpc.protocol import Accepted, Hello, Message, Parcel, Ping, Pong, Welcome, decode, encode
@@ -65,16 +66,18 @@ class Peers:
 
 def _answer(listening: zmq.Socket[bytes], host: str, frames: list[bytes]) -> None:
     key, *rest = frames
-    message = decode(rest)
-    answer: Message | None = None
-    if isinstance(message, Parcel):
-        answer = Accepted((message.envelope.id,))
-    elif isinstance(message, Hello):
-        answer = Welcome(host, f"{hash(host) & (1 << 63) - 1:016x}")
-    elif isinstance(message, Ping):
-        answer = Pong(message.stamp)
-    if answer is not None:
-        listening.send_multipart([key, *encode(answer)])
+    messages = list(map(decode, unbundled(rest)))
+    answers: list[Message] = []
+    taken = tuple(message.envelope.id for message in messages if isinstance(message, Parcel))
+    if taken:
+        answers.append(Accepted(taken))
+    for message in messages:
+        if isinstance(message, Hello):
+            answers.append(Welcome(host, f"{hash(host) & (1 << 63) - 1:016x}"))
+        elif isinstance(message, Ping):
+            answers.append(Pong(message.stamp))
+    for bundle in bundled(map(encode, answers)):
+        listening.send_multipart([key, *bundle])
 
 
 class Casting:

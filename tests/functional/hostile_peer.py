@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import zmq
+from brokerless.rpc.bundle import unbundled
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.protocol import Hello, Message, Parcel, Welcome, decode, encode
 from brokerless.rpc.topics import Address
@@ -23,6 +25,7 @@ class HostilePeer:
         """Connect, and with `greet` say who is there, and wait for the welcome."""
         self.receiver = receiver
         self.origin = origin
+        self._received: deque[Message] = deque()
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, GRACE_MS)
@@ -48,7 +51,9 @@ class HostilePeer:
 
     def receive(self) -> Message:
         """Return the next message that the receiver sends."""
-        return decode(self.socket.recv_multipart())
+        while not self._received:
+            self._received.extend(map(decode, unbundled(self.socket.recv_multipart())))
+        return self._received.popleft()
 
     def close(self) -> None:
         """Send what is not sent yet, and disconnect."""

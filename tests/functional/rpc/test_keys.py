@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import zmq
+from brokerless.rpc.bundle import unbundled
 from brokerless.rpc.driver.connection import Connection, Incoming
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.protocol import Accepted, Bye, Hello, Message, Parcel, ProtocolError, Welcome, decode, encode, new_incarnation
@@ -134,7 +135,7 @@ class Intruder:
         """Whether a message of that kind comes in time."""
         while self.socket.poll(int(patience * 1000)):
             with contextlib.suppress(ProtocolError):
-                if isinstance(decode(self.socket.recv_multipart()), kind):
+                if any(isinstance(decode(frames), kind) for frames in unbundled(self.socket.recv_multipart())):
                     return True
         return False
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ class Deadlines(Generic[K]):
     def __init__(self) -> None:
         self._slots: dict[int, dict[K, None]] = {}
         self._slot_of: dict[K, int] = {}
+        self._soonest: float = math.inf
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -32,6 +34,11 @@ class Deadlines(Generic[K]):
         slot = int(when / _WIDTH) + 1
         self._slots.setdefault(slot, {})[key] = None
         self._slot_of[key] = slot
+        self._soonest = min(self._soonest, slot)
+
+    def next_due(self) -> float:
+        """Return a time before which nothing is due: that of the soonest key there was since `due` was called last, infinity if there was none."""
+        return self._soonest * _WIDTH
 
     def discard(self, key: K) -> None:
         """Let `key` never be due."""
@@ -50,4 +57,5 @@ class Deadlines(Generic[K]):
         keys = [key for slot in slots for key in self._slots.pop(slot)]
         for key in keys:
             del self._slot_of[key]
+        self._soonest = min(self._slots, default=math.inf)
         return keys

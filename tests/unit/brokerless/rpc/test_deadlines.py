@@ -53,6 +53,19 @@ def test_the_earliest_come_first() -> None:
     assert deadlines.due(50.0) == ["a", "b", "c"]
 
 
+def test_nothing_is_due_before_the_time_that_is_named() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    assert deadlines.next_due() == float("inf")
+    for key, when in (("b", 20.0), ("a", 10.0), ("c", 30.0)):
+        deadlines.set(key, when)
+    assert 10.0 <= deadlines.next_due() <= LATEST + 10.0
+    assert deadlines.due(deadlines.next_due()) == ["a"]
+    deadlines.discard("b")
+    assert deadlines.next_due() <= 30.0 + LATEST
+    assert deadlines.due(25.0) == []
+    assert 30.0 <= deadlines.next_due() <= 30.0 + LATEST
+
+
 class DeadlinesAsDict(RuleBasedStateMachine):
     """`Deadlines` against a dict of when each key is due."""
 

@@ -1,9 +1,13 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""The connection of a process to its host's receiver: one socket, owned by one thread, around the session that decides.
+"""The connection of a process to its host's receiver: one socket around the session that decides, used by one thread at a time.
 
-Callers' threads leave commands in a queue and wake the I/O thread; consumers' handlers run in a bounded pool. Nothing here survives a fork by
-accident: a child makes a connection of its own when it first needs one.
+Whoever wants something of the session leaves a command in a queue, and then takes the turn: works off all commands that are there and sends what
+comes of them. If another thread has the turn, that one does it. The I/O thread sleeps until something comes in or is due. So a message is sent
+without waking another thread, and nobody waits for a lock. The main thread only wakes the I/O thread: a signal's handler may raise anything in
+it, at any place.
+
+Consumers' handlers run in a bounded pool. Nothing here survives a fork by accident: a child makes a connection of its own when it first needs one.
 """
 
 from __future__ import annotations
@@ -21,16 +25,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..bundle import bundled, unbundled
 from ..envelope import Envelope, Pattern
 from ..ipc import ipc_endpoint, socket_path
 from ..protocol import Parcel, ProtocolError, decode, encode, new_incarnation
 from ..topics import Address
 from .backlog import Backlog
-from .effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Reported, Say, Settled, Transmit
+from .effects import Answer, ConsumptionKnown, HandOver, Note, Reported, Say, Settled, Transmit
+from .handler_threads import HandlerThreads
 from .receiver_socket import ReceiverSocket
 from .session import Identity, Session
 from .workers import WorkerConnections
@@ -139,12 +144,17 @@ class Connection:
         self._socket_path = socket_path(ipc_dir, worker)
         self._max_message = max_message
         self._backlog = Backlog(backlog, max_outstanding)
-        self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="rpc-worker")
+        self._handler_threads = HandlerThreads(pool_size, "rpc-worker")
         self._commands: deque[_Command] = deque()
         self._worked_off: deque[None] = deque()
         self._running = 0
         self._window = pool_size + SPARE_CREDIT
         self._woken = False
+        self._receiver: ReceiverSocket
+        self._turn_taken = threading.Lock()
+        self._turn_taken.acquire()
+        self._sleeps_until = 0.0
+        self._main_thread = threading.main_thread().ident
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._subscriptions: list[Subscription] = []
         self._handlers: dict[Address, deque[Handler]] = {}
@@ -322,7 +332,7 @@ class Connection:
         deadline = time.monotonic() + timeout
         if self._subscriptions:
             self._change_consumption(lambda _now: self._subscriptions.clear(), wait=self._session.ready)
-        finishing = threading.Thread(target=self._pool.shutdown, name="rpc-finishing", daemon=True)
+        finishing = threading.Thread(target=self._handler_threads.finish, name="rpc-finishing", daemon=True)
         finishing.start()
         finishing.join(max(0.0, deadline - time.monotonic()))
         left = self._backlog.wait_until_empty(deadline)
@@ -353,8 +363,15 @@ class Connection:
         return f"the receiver at {path} does not answer: {self._session.why_late(time.monotonic(), 'it may be stopped or overloaded')}"
 
     def _command(self, command: _Command) -> None:
+        """Have the session do something, in this thread or in the one that has the turn."""
         self._commands.append(command)
-        self._wake()
+        if threading.get_ident() == self._main_thread:
+            self._wake()
+            return
+        while self._commands and self._turn_taken.acquire(blocking=False):
+            self._turn_of_another_thread()
+            # Whoever left a command meanwhile and found the turn taken, relies on our looking again after it.
+            self._turn_taken.release()
 
     def _wake(self) -> None:
         if not self._woken:
@@ -365,10 +382,16 @@ class Connection:
     # --- the I/O thread --------------------------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Take turns, and sleep in between. Before there is a socket, and when there is none any more, the turn stays taken."""
         try:
-            with contextlib.closing(ReceiverSocket(self._endpoint, self._wake_read, self._max_message)) as receiver:
+            with contextlib.closing(ReceiverSocket(self._endpoint, self._wake_read, self._max_message)) as self._receiver:
+                self._turn_of_io_thread()
                 while self._thread_goes_on:
-                    self._turn(receiver)
+                    self._turn_taken.release()
+                    self._receiver.wait(0.0 if self._commands else self._sleeps_until - time.monotonic())
+                    self._sleeps_until = 0.0
+                    self._turn_taken.acquire()
+                    self._turn_of_io_thread()
         except Exception:
             LOG.exception("the I/O thread of the RPC driver died; this process can't send or consume any more")
             raise
@@ -376,37 +399,63 @@ class Connection:
     def _say_farewell(self, _now: float) -> None:
         self._session.farewell()
         self._thread_goes_on = False
+        self._wake()
 
-    def _turn(self, receiver: ReceiverSocket) -> None:
-        session = self._session
-        wait = session.next_wake() - time.monotonic()
-        if self._worked_off:
-            wait = min(wait, 0.01)
-        readable, woken, changed = receiver.poll(max(0.0, wait))
+    def _turn_of_io_thread(self) -> None:
+        receiver = self._receiver
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        self._woken = False
         now = time.monotonic()
-        if readable or changed:
-            self._read(receiver, now)
-        if changed:
-            self._follow_connection(receiver, now)
-        if woken:
-            self._woken = False
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_read, 4096)
+        self._read(receiver, now)
+        self._follow_connection(receiver, now)
+        self._work_off(receiver, now)
+        self._sleeps_until = now if receiver.readable() else self._next_wake(now)
+
+    def _turn_of_another_thread(self) -> None:
+        """Do what is wanted, and read: whatever is done with the socket may use up its only sign that there is something to read."""
+        receiver = self._receiver
+        now = time.monotonic()
+        try:
+            self._work_off(receiver, now)
+            if receiver.readable():
+                self._read(receiver, now)
+                self._work_off(receiver, now)
+            if receiver.readable() or self._next_wake(now) < self._sleeps_until:
+                self._wake()
+        except Exception:
+            LOG.exception("a fault in the RPC driver; this process can't send or consume any more")
+            self._thread_goes_on = False
+            self._wake()
+
+    def _next_wake(self, now: float) -> float:
+        soonest = self._session.next_wake()
+        return min(soonest, now + 0.01) if self._worked_off else soonest
+
+    def _work_off(self, receiver: ReceiverSocket, now: float) -> None:
+        """Do what other threads want of the session and what is due, and what the session wants done."""
         while self._commands:
             self._commands.popleft()(now)
         done = len(self._worked_off)
         if done:
             for _turn in range(done):
                 self._worked_off.popleft()
-            session.worked_off(done, now)
-        session.tick(now)
-        for effect in session.take_effects(time.monotonic()):
-            self._do(effect, receiver)
+            self._session.worked_off(done, now)
+        self._session.tick(now)
+        messages: list[list[bytes]] = []
+        for effect in self._session.take_effects(time.monotonic()):
+            if effect.__class__ is Transmit:
+                messages.append(encode(effect.message))
+            else:
+                self._on[effect.__class__](effect)
+        for frames in bundled(messages):
+            receiver.send(frames)
 
     def _read(self, receiver: ReceiverSocket, now: float) -> None:
         for frames in receiver.read():
             try:
-                self._session.receive(decode(frames), now)
+                for message in unbundled(frames):
+                    self._session.receive(decode(message), now)
             except ProtocolError as error:
                 LOG.error("the receiver sent what is no message: %s", error)  # noqa: TRY400 - the fault is not in this process
 
@@ -422,14 +471,8 @@ class Connection:
 
     def _read_the_rest(self, receiver: ReceiverSocket, now: float) -> None:
         """Read what the receiver said before it went: it may have assigned messages, and that must not be forgotten."""
-        while receiver.poll(0.0)[0]:
+        while receiver.readable():
             self._read(receiver, now)
-
-    def _do(self, effect: Effect, receiver: ReceiverSocket) -> None:
-        if isinstance(effect, Transmit):
-            receiver.send(encode(effect.message))
-        else:
-            self._on[type(effect)](effect)
 
     def _answer(self, effect: Answer) -> None:
         waiter = self._waiting_calls.pop(effect.number, None)
@@ -465,10 +508,7 @@ class Connection:
         incoming = Incoming(self, effect.parcel, effect.deadline)
         handlers.rotate(-1)
         chosen = list(handlers) if address.fanout else [handlers[-1]]
-        try:
-            self._pool.submit(self._work, chosen, incoming)
-        except RuntimeError:
-            LOG.warning("%s came when this process was ending; it is dropped", effect.parcel.envelope)
+        self._handler_threads.submit(functools.partial(self._work, chosen, incoming))
 
     def _work(self, handlers: list[Handler], incoming: Incoming) -> None:
         for handler in handlers:

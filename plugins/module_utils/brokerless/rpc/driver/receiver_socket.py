@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...soft_import import soft_import
 
@@ -22,7 +23,7 @@ RECONNECT_MS = 100
 
 
 class ReceiverSocket:
-    """A DEALER socket, owned by one thread. After a broken connection it is made anew, so that nothing old is sent on the next one."""
+    """A DEALER socket, used by one thread at a time. After a broken connection it is made anew, so that nothing old is sent on the next one."""
 
     def __init__(self, endpoint: str, wake_fd: int, max_message: int) -> None:
         self._endpoint = endpoint
@@ -32,15 +33,16 @@ class ReceiverSocket:
         self._open()
 
     def _open(self) -> None:
-        self._dealer = self._context.socket(zmq.DEALER)
+        self._dealer: Any = self._context.socket(zmq.DEALER)
         self._dealer.setsockopt(zmq.LINGER, 500)
         self._dealer.setsockopt(zmq.SNDHWM, 0)
         self._dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._monitor: Any = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._dealer.connect(self._endpoint)
-        self._poller = zmq.Poller()
-        for readable in (self._dealer, self._monitor, self._wake_fd):
-            self._poller.register(readable, zmq.POLLIN)
+        self._poll = select.poll()
+        descriptors: list[Any] = [self._dealer.getsockopt(zmq.FD), self._monitor.getsockopt(zmq.FD), self._wake_fd]
+        for descriptor in descriptors:
+            self._poll.register(descriptor, select.POLLIN)
 
     def _close_sockets(self, linger: int) -> None:
         self._dealer.disable_monitor()
@@ -57,22 +59,28 @@ class ReceiverSocket:
         self._close_sockets(500)
         self._context.term()
 
-    def poll(self, seconds: float) -> tuple[bool, bool, bool]:
-        """Wait; return whether there are messages, whether another thread called, and whether the connection changed."""
-        ready = dict(self._poller.poll(int(seconds * 1000) + 1 if seconds > 0 else 0))
-        return self._dealer in ready, self._wake_fd in ready, self._monitor in ready
+    def wait(self, seconds: float) -> None:
+        """Return when there may be messages, when the connection may have changed, or when the wake-up descriptor is readable.
+
+        It touches no socket, so that it alone may run beside the other methods, of which only one may run at a time, in whatever thread. libzmq
+        says only once that something is new (zmq_getsockopt(3), ZMQ_FD): before the next `wait`, `readable` must have been False last.
+        """
+        self._poll.poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
+
+    def readable(self) -> bool:
+        """Whether there are messages."""
+        return bool(self._dealer.getsockopt(zmq.EVENTS) & zmq.POLLIN)
 
     def read(self) -> Iterable[list[bytes]]:
         """Yield the frames of the messages that are there."""
         for _turn in range(READ_BATCH):
-            try:
-                yield self._dealer.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not self.readable():
                 return
+            yield self._dealer.recv_multipart(zmq.NOBLOCK)
 
     def changes(self) -> Iterable[bool]:
         """Yield what became of the connection: True when it was made, False when it broke."""
-        while self._monitor.poll(0):
+        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             yield monitor.parse_monitor_message(self._monitor.recv_multipart())["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
 
     def send(self, frames: list[bytes]) -> None:

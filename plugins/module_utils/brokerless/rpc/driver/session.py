@@ -45,7 +45,6 @@ LATE = 60.0
 """How many seconds longer than a message may live it is remembered that it was accepted."""
 GRACE_BEATS = 6
 """For so many heartbeats after a message's time the receiver may still say what became of it."""
-BEAT = 0.1
 
 
 @dataclass(slots=True)
@@ -89,10 +88,10 @@ class Session:
         self._to_credit = 0
         self._running = 0
         self._flush_at: float | None = None
+        self._speaks = False
         self._revision = 0
         self._addresses: tuple[Address, ...] = ()
         self._questions: dict[int, Inspect] = {}
-        self._next_beat = now
         self._ping_at = now
         self._heard_at = now
         self._on: dict[type, Callable[[Any, float], None]] = {
@@ -112,15 +111,16 @@ class Session:
     # --- effects ---------------------------------------------------------------------------------------------------------------------------
 
     def take_effects(self, now: float) -> list[Effect]:
-        """Return what is to be done, in order, and forget it."""
-        if self._flush_at is not None and now >= self._flush_at:
+        """Return what is to be done, in order, and forget it. What was collected goes with anything else that is said to the receiver."""
+        if self._flush_at is not None and (self._speaks or now >= self._flush_at):
             self._flush()
+        self._speaks = False
         effects, self._effects = self._effects, []
         return effects
 
     def next_wake(self) -> float:
         """Return when `tick` must be called at the latest."""
-        soonest = self._next_beat if self._deadlines else self._ping_at
+        soonest = min(self._ping_at, self._deadlines.next_due())
         return soonest if self._flush_at is None else min(soonest, self._flush_at)
 
     def _flush(self) -> None:
@@ -135,6 +135,7 @@ class Session:
             self._to_credit = 0
 
     def _transmit(self, message: Message) -> None:
+        self._speaks = True
         self._effects.append(Transmit(message))
 
     # --- the connection ----------------------------------------------------------------------------------------------------------------------
@@ -334,9 +335,8 @@ class Session:
             if self._connected:
                 self._transmit(Ping(int(now * 1e6)))
             self._seen.forget(now)
-        if now < self._next_beat:
+        if now < self._deadlines.next_due():
             return
-        self._next_beat = now + BEAT
         for number in self._deadlines.due(now):
             self._time_is_over(number, now)
 

@@ -131,6 +131,7 @@ class ReceiverCore:
         self._started_at = now
         self._next_beat = now
         self._batches: dict[Source, _AcceptedBatch] = {}
+        self._spoken_to: set[Source] = set()
         self._links: dict[bytes, str] = {}
         self._announcement: tuple[Address, ...] = ()
         self._announce_at: float | None = now + SILENT_BEATS * settings.heartbeat
@@ -167,11 +168,9 @@ class ReceiverCore:
             self._look_after_peers(now)
         if self._announce_at is not None and now >= self._announce_at:
             self._announce(now)
-        while self._batches:
-            destination, batch = next(iter(self._batches.items()))
-            if batch.send_at > now:
-                break
+        for destination in [destination for destination, batch in self._batches.items() if batch.send_at <= now or destination in self._spoken_to]:
             self._flush(destination)
+        self._spoken_to.clear()
         effects, self._effects = self._effects, []
         return effects
 
@@ -186,6 +185,7 @@ class ReceiverCore:
         self._effects.append(Say(level, text))
 
     def _send_to_client(self, client: bytes, parcel: Parcel) -> None:
+        self._spoken_to.add(("client", client))
         self._effects.append(ToClient(client, parcel))
 
     def _send_to_host(self, host: str, message: Parcel | Seek) -> None:

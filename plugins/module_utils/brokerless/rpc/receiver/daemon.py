@@ -17,13 +17,14 @@ import platform
 import signal
 import socket
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...soft_import import soft_import
 from ...version import VERSION
+from ..bundle import bundled, unbundled
 from ..ipc import IpcError, checked_ipc_directory, ipc_endpoint, socket_path
 from ..matchmaker import load_matchmaker
 from ..matchmaker.base import MatchMaker, Settings
@@ -31,7 +32,7 @@ from ..matchmaker.redis_settings import RedisSettings
 from ..protocol import MAX_HEADER, Bye, Hello, Message, ProtocolError, decode, encode, new_incarnation
 from .bind_addresses import BindError, adapters_of_this_host, bind_endpoints, endpoint
 from .core import CoreSettings, ReceiverCore
-from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
+from .effects import Dial, Effect, HangUp, ToClient, ToLink, ToPeer
 from .gatekeeper import Gatekeeper, KeyChanges
 from .metrics_endpoint import FiguresDesk, MetricsEndpoint
 from .name_lookup import NameLookup
@@ -239,12 +240,21 @@ class ReceiverDaemon:
                     key, *frames = source.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            for message in self._messages(source, key, frames, now):
+                handle(key, message, now)
+
+    def _messages(self, source: zmq.Socket[Any], key: bytes, frames: list[bytes], now: float) -> Iterator[Message]:
+        """Yield the messages that came together; what is none takes no other with it."""
+        try:
+            together = unbundled(frames)
+        except ProtocolError as error:
+            self._core.refused(self._name_of(source, key), str(error), now)
+            return
+        for each in together:
             try:
-                message = decode(frames)
+                yield decode(each)
             except ProtocolError as error:
                 self._core.refused(self._name_of(source, key), str(error), now)
-            else:
-                handle(key, message, now)
 
     def _name_of(self, source: zmq.Socket[Any], key: bytes) -> str:
         kind = "a service" if source is self._clients else "another host"
@@ -267,26 +277,46 @@ class ReceiverDaemon:
 
     def _carry_out(self) -> None:
         while effects := self._core.take_effects(time.monotonic()):
-            for effect in effects:
-                self._do(effect)
+            self._do(effects)
 
-    def _do(self, effect: Effect) -> None:
-        if isinstance(effect, ToClient):
-            if not _send(self._clients, effect.client, effect.message):
-                self._core.client_gone(effect.client, time.monotonic())
-        elif isinstance(effect, ToLink):
-            if not _send(self._links, effect.link, effect.message):
-                self._core.link_gone(effect.link, time.monotonic())
-        elif isinstance(effect, ToPeer):
-            routing_id = self._routing_ids.get(effect.host)
-            if routing_id is not None and not _send(self._peers, routing_id, effect.message):
-                self._core.peer_lost(effect.host, "the connection broke", time.monotonic())
-        elif isinstance(effect, Dial):
-            self._names.start(effect.host)
-        elif isinstance(effect, HangUp):
-            self._hang_up(effect.host)
-        elif isinstance(effect, Say):
-            LOG.log(effect.level, "%s", effect.text)
+    def _do(self, effects: list[Effect]) -> None:
+        """Carry out the effects; what goes to the same place goes together."""
+        to_clients: dict[bytes, list[list[bytes]]] = defaultdict(list)
+        to_links: dict[bytes, list[list[bytes]]] = defaultdict(list)
+        to_peers: dict[str, list[list[bytes]]] = defaultdict(list)
+        for effect in effects:
+            if isinstance(effect, ToClient):
+                to_clients[effect.client].append(encode(effect.message))
+            elif isinstance(effect, ToPeer):
+                to_peers[effect.host].append(encode(effect.message))
+            elif isinstance(effect, ToLink):
+                to_links[effect.link].append(encode(effect.message))
+            elif isinstance(effect, Dial):
+                self._names.start(effect.host)
+            elif isinstance(effect, HangUp):
+                self._send_to_peer(effect.host, to_peers.pop(effect.host, []))
+                self._hang_up(effect.host)
+            else:
+                LOG.log(effect.level, "%s", effect.text)
+        for client, messages in to_clients.items():
+            self._send_to_client(client, messages)
+        for link, messages in to_links.items():
+            self._send_to_link(link, messages)
+        for host, messages in to_peers.items():
+            self._send_to_peer(host, messages)
+
+    def _send_to_client(self, client: bytes, messages: list[list[bytes]]) -> None:
+        if not _send(self._clients, client, messages):
+            self._core.client_gone(client, time.monotonic())
+
+    def _send_to_link(self, link: bytes, messages: list[list[bytes]]) -> None:
+        if not _send(self._links, link, messages):
+            self._core.link_gone(link, time.monotonic())
+
+    def _send_to_peer(self, host: str, messages: list[list[bytes]]) -> None:
+        routing_id = self._routing_ids.get(host)
+        if routing_id is not None and not _send(self._peers, routing_id, messages):
+            self._core.peer_lost(host, "the connection broke", time.monotonic())
 
     def _name_answered(self, host: str, address: str | None, fault: str) -> None:
         self._answers.append((host, address, fault))
@@ -424,7 +454,7 @@ class ReceiverDaemon:
         self._core.keys = self._gate.status()
         now = time.monotonic()
         for link in changes.cut_links:
-            _send(self._links, link, Bye())
+            _send(self._links, link, [encode(Bye())])
             self._core.link_gone(link, now)
         for host in changes.redial:
             self._core.peer_lost(host, "its public key was replaced", now)
@@ -432,10 +462,11 @@ class ReceiverDaemon:
             self._core.dial_soon(host, now)
 
 
-def _send(router: zmq.Socket[Any], key: bytes, message: Message) -> bool:
+def _send(router: zmq.Socket[Any], key: bytes, messages: list[list[bytes]]) -> bool:
     """Send to the connection `key`; return whether it is there."""
     try:
-        router.send_multipart([key, *encode(message)], zmq.NOBLOCK)
+        for frames in bundled(messages):
+            router.send_multipart([key, *frames], zmq.NOBLOCK)
     except zmq.ZMQError as error:
         if error.errno in (errno.EHOSTUNREACH, errno.EAGAIN):
             return False
