@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ours import OurConsumer, OurSender
-from processes import Worker
 from rabbitmq import RabbitmqConsumer, RabbitmqSender
 from rabbitmq_server import RabbitmqServer
 from raw_zmq import CompiledProxy, Forwarder, Places, RawConsumer, RawSender
 from receiver_process import Receiver, hosts, short_directory
+from worker_process import Worker
 
 FANOUT_CONSUMERS = 10
 TOPIC = "bench"

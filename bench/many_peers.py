@@ -17,8 +17,8 @@ from brokerless.rpc.driver.connection import process_connection
 from brokerless.rpc.options import load_options
 from brokerless.rpc.protocol import Accepted, Hello, Message, Parcel, Ping, Pong, Welcome, decode, encode
 from measures import cpu_seconds
-from processes import Worker
 from receiver_process import Receiver, free_port, short_directory, wait_until
+from worker_process import Worker
 
 SECONDS = 3.0
 UP = "up"

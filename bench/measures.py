@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Failed, Worker
+from worker_process import Failed, Worker
 
 WARM_UP = 50
 """Messages of each thread before the clock starts."""

@@ -18,8 +18,8 @@ from hosts_cost import simulated
 from many_peers import with_real_connections
 from measures import calls, memory
 from ours import OurConsumer, OurSender
-from processes import Worker
 from receiver_process import hosts, wait_until
+from worker_process import Worker
 
 STUCK_MESSAGES = 10_000
 THREADS = 16

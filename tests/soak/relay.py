@@ -1,0 +1,98 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The network between the hosts of a soak: every connection from one receiver to another goes through a relay, which can cut it or fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+Link = tuple[str, str]
+"""The host that connects, and the one that it connects to."""
+
+
+class Network:
+    """All relays, in a thread of their own; made in a process of its own, because the hosts' work goes through it."""
+
+    def __init__(self, links: Mapping[Link, tuple[str, str]], port: int) -> None:
+        """For each link listen on the first address, and connect to the second one, both at `port`."""
+        self._links = dict(links)
+        self._port = port
+        self._down: set[Link] = set()
+        self._flowing: dict[Link, asyncio.Event] = {}
+        self._pipes: dict[Link, set[asyncio.StreamWriter]] = {link: set() for link in links}
+        self._loop = asyncio.new_event_loop()
+        listening: Future[None] = Future()
+        threading.Thread(target=self._run, args=(listening,), daemon=True).start()
+        listening.result(30.0)
+
+    def cut(self, link: Link) -> None:
+        """Break the link's connections, and let no new ones be made."""
+        self._call(self._cut, link)
+
+    def silence(self, link: Link) -> None:
+        """Let nothing through on the link any more; its connections stay open, and new ones can be made."""
+        self._call(self._flowing[link].clear)
+
+    def mend(self, link: Link) -> None:
+        """Let the link work again. What a silent one held back goes on."""
+        self._call(self._mend, link)
+
+    def _call(self, function: object, *arguments: object) -> None:
+        done = threading.Event()
+
+        def call() -> None:
+            function(*arguments)  # type: ignore[operator]
+            done.set()
+
+        self._loop.call_soon_threadsafe(call)
+        assert done.wait(30.0)
+
+    def _cut(self, link: Link) -> None:
+        self._down.add(link)
+        for writer in list(self._pipes[link]):
+            writer.transport.abort()
+
+    def _mend(self, link: Link) -> None:
+        self._down.discard(link)
+        self._flowing[link].set()
+
+    def _run(self, listening: Future[None]) -> None:
+        asyncio.set_event_loop(self._loop)
+        for link, (address, target) in self._links.items():
+            self._flowing[link] = asyncio.Event()
+            self._flowing[link].set()
+            self._loop.run_until_complete(asyncio.start_server(self._relay(link, target), address, self._port))
+        listening.set_result(None)
+        self._loop.run_forever()
+
+    def _relay(self, link: Link, target: str) -> object:
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if link in self._down:
+                writer.transport.abort()
+                return
+            try:
+                there_reader, there_writer = await asyncio.open_connection(target, self._port)
+            except OSError:
+                writer.transport.abort()
+                return
+            both = {writer, there_writer}
+            self._pipes[link] |= both
+            await asyncio.gather(self._copy(link, reader, there_writer), self._copy(link, there_reader, writer))
+            self._pipes[link] -= both
+            for each in both:
+                each.transport.abort()
+
+        return relay
+
+    async def _copy(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Copy until either end is gone, and then end both: a receiver has no use for a connection that is half closed."""
+        with contextlib.suppress(OSError):
+            while content := await reader.read(1 << 16):
+                await self._flowing[link].wait()
+                writer.write(content)
+                await writer.drain()
+        writer.transport.abort()
