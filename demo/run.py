@@ -55,6 +55,7 @@ def show_deployment(report: Report, embedded: Embedded) -> None:
     for host, address in ADDRESSES.items():
         report.say(f"  {host:9} {address}:{embedded.start_port}   {embedded.directory / host}")
     first = deploy(report, embedded, [SITE], "site.log", "deploying")
+    report.say("  what travels between the hosts is encrypted, and only hosts with a deployed key may connect (CURVE)")
     report.check("site.yml deploys every host", first.ok, f"{first.changes} changes on {len(first.changed)} hosts in {first.seconds:.0f} s")
     deploy(report, embedded, [SERVICES], "services.log", "starting the demonstration services")
     running = {(process.host, process.what) for process in embedded.processes()}

@@ -29,6 +29,8 @@ START = "Have the receiver's process started"
 RESTART = "Restart the receiver's process"
 CONFIGURE = "Write the receiver's configuration"
 WRITE_RING = "Write the MatchMaker's ring"
+MAKE_KEYS = "Have the host's own keys"
+ALLOW = "Write the allow-list"
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def test_check_mode_foretells_exactly_what_the_first_run_changes(deployed: tuple
     forecast, real = deployed
     assert forecast.changed == real.changed
     assert {host for host, _task in real.changed} == HOSTS
-    assert {"Install the wheel", WRITE_RING, CONFIGURE, START} <= real.tasks_of("compute2")
+    assert {"Install the wheel", WRITE_RING, MAKE_KEYS, ALLOW, CONFIGURE, START} <= real.tasks_of("compute2")
 
 
 def test_check_mode_shows_the_files_that_the_first_run_writes(site: Site, deployed: tuple[Run, Run]) -> None:
@@ -193,6 +195,72 @@ def test_only_the_service_group_can_reach_the_sockets(site: Site) -> None:
     for host in HOSTS:
         assert site.file(host, "run").stat().st_mode & 0o777 == 0o750
         assert site.file(host, "etc/brokerless.conf").stat().st_mode & 0o777 == 0o640
+
+
+def public_keys(site: Site, at: str) -> dict[str, list[str]]:
+    """The public keys in the allow-list of a host, by host."""
+    return {path.stem: path.read_text(encoding="utf-8").split() for path in site.file(at, "etc/curve_hosts").iterdir()}
+
+
+def up(site: Site, host: str) -> set[str]:
+    """The other hosts that a host's receiver has connections to."""
+    return {peer["host"] for peer in site.brokerless(host, "status")["peers"] if peer["state"] == "up"}
+
+
+@pytest.mark.usefixtures("deployed")
+def test_each_host_has_keys_of_its_own_and_lets_the_others_in(site: Site) -> None:
+    in_use = {host: site.brokerless(host, "status")["curve"]["public_key"] for host in HOSTS}
+    assert len(set(in_use.values())) == len(HOSTS)
+    for host in HOSTS:
+        secret = site.file(host, "etc/curve.secret")
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert f"public = {in_use[host]}\n" in secret.read_text(encoding="utf-8")
+        assert public_keys(site, host) == {other: [key] for other, key in in_use.items()}
+        wait_until(lambda host=host: up(site, host) == HOSTS - {host}, f"{host} is connected to the others")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_keys_are_rotated_as_foretold_and_services_see_nothing_of_it(site: Site) -> None:
+    before, pids = public_keys(site, "control1"), site.pids()
+    refused = site.play("rotate_keys.yml", "--limit=compute")
+    assert refused.exit_code != 0
+    assert "control1 would not accept the new keys, as this run leaves them out" in refused.output
+    assert refused.changed == frozenset()
+    forecast = site.play("rotate_keys.yml", "--check")
+    assert forecast.exit_code == 0, forecast.output
+    assert public_keys(site, "control1") == before
+    real = site.play("rotate_keys.yml", "--diff")
+    assert real.exit_code == 0, real.output
+    assert real.changed == forecast.changed
+    for host in HOSTS:
+        assert real.tasks_of(host) == {"Have a key that comes next", ALLOW, "Use the next key", RESTART, "Forget the old key"}
+        after = public_keys(site, host)
+        assert after.keys() == before.keys()
+        assert all(len(keys) == 1 and keys != before[other] for other, keys in after.items())
+        secret = next(line for line in site.file(host, "etc/curve.secret").read_text(encoding="utf-8").splitlines() if line.startswith("secret = "))
+        assert secret.removeprefix("secret = ") not in real.output
+        assert site.pid(host) != pids[host]
+        wait_until(lambda host=host: up(site, host) == HOSTS - {host}, f"{host} is connected to the others")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_changed_allow_list_reaches_receivers_that_go_on_running(site: Site) -> None:
+    before, pids = public_keys(site, "compute1"), site.pids()
+    shrunk = site.play("ring.yml", "--limit=compute1", receiver_curve_groups=["compute"])
+    assert shrunk.exit_code == 0, shrunk.output
+    assert shrunk.changed == {("compute1", ALLOW)}
+    # compute2 was outside --limit, and is still let in
+    assert public_keys(site, "compute1") == {host: keys for host, keys in before.items() if host != "control1"}
+    wait_until(lambda: site.brokerless("compute1", "status")["curve"]["hosts"] == 2, "the receiver has read the list")
+    limited = site.play("ring.yml", "--limit=compute1")
+    assert limited.changed == frozenset()
+    assert "has no public key of control1" in " ".join(limited.output.split())
+    back = site.play("ring.yml")
+    assert back.changed == {("compute1", ALLOW)}
+    assert public_keys(site, "compute1") == before
+    for host in HOSTS:
+        wait_until(lambda host=host: up(site, host) == HOSTS - {host}, f"{host} is connected to the others")
+    assert site.pids() == pids
 
 
 @pytest.mark.usefixtures("deployed")

@@ -50,7 +50,7 @@ class Service:
 
     def keys(self) -> dict[str, object]:
         """What the receiver says of its keys."""
-        found: dict[str, object] = self.connection.inspect("status")["keys"]
+        found: dict[str, object] = self.connection.inspect("status")["curve"]
         return found
 
     def refused(self) -> int:

@@ -97,7 +97,7 @@ def status(data: Mapping[str, Any]) -> Shown:
     ]
     if matchmaker.get("error"):
         shown.append(_line(f"MatchMaker: {matchmaker['error']}", "red"))
-    keys = data["keys"]
+    keys = data["curve"]
     shown.append(_line(f"CURVE: public key {keys['public_key']}, {_count(keys['hosts'], 'host')} allowed" if keys else "CURVE: off"))
     if keys and keys["error"]:
         shown.append(_line(f"CURVE: {keys['error']}", "red"))

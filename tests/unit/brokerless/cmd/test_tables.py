@@ -16,7 +16,7 @@ STATUS: dict[str, Any] = {
     "uptime_seconds": 200.0,
     "matchmaker": {"name": "fanout-ring", "source": "/etc/nova/ring.json", "error": None},
     "ports": [9500],
-    "keys": {"public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "directory": "/etc/keys", "hosts": 3, "fingerprint": "00", "error": ""},
+    "curve": {"public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "directory": "/etc/keys", "hosts": 3, "fingerprint": "00", "error": ""},
     "peers": [
         {"host": "compute1", "state": "up", "address": "tcp://127.0.1.2:9500", "seconds_in_state": 7200.0, "outstanding": 3, "round_trip_ms": 0.25},
         {"host": "compute2", "state": "down (no answer)", "address": "", "seconds_in_state": 4.0, "outstanding": 0, "round_trip_ms": None},
@@ -88,7 +88,7 @@ def test_status_of_an_idle_receiver_says_that_there_is_nothing() -> None:
         "messages": [],
         "seconds": {},
         "ports": [],
-        "keys": None,
+        "curve": None,
     }
     idle["matchmaker"] = {"name": "localhost", "source": "", "error": "ring file gone"}
     output = shown(tables.status(idle))
@@ -106,7 +106,7 @@ def test_status_of_an_idle_receiver_says_that_there_is_nothing() -> None:
 
 
 def test_status_shows_a_fault_of_the_keys() -> None:
-    output = shown(tables.status(STATUS | {"keys": STATUS["keys"] | {"error": "public keys a.pub, line 1: broken"}}))
+    output = shown(tables.status(STATUS | {"curve": STATUS["curve"] | {"error": "public keys a.pub, line 1: broken"}}))
     assert "CURVE: public keys a.pub, line 1: broken" in output.splitlines()
 
 

@@ -144,8 +144,8 @@ class ReceiverCore:
         self.counters: Counter[str] = Counter(
             from_services=0, from_peers=0, bytes_from_services=0, bytes_from_peers=0, refused=0, refused_connections=0, ring_reload_errors=0
         )
-        self.keys: dict[str, Any] | None = None
-        """What status says of the keys; None without CURVE."""
+        self.curve: dict[str, Any] | None = None
+        """What status says of CURVE and its keys; None without it."""
         patience = SILENT_BEATS * settings.heartbeat
         self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
         forwarding = ForwardingSettings(
@@ -574,7 +574,7 @@ class ReceiverCore:
                 "error": self._matchmaker_error or matchmaker.problem,
             },
             "ports": list(self._settings.ports),
-            "keys": self.keys,
+            "curve": self.curve,
             "peers": [self._peer_status(peer, now) for peer in sorted(self._peers.values(), key=lambda peer: peer.host)],
             "consumers": [
                 {"address": str(address), "pid": client.pid, "name": client.name, "credit": client.credit, "in_hand": len(client.in_hand)}

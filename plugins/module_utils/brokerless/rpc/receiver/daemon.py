@@ -114,7 +114,7 @@ class ReceiverDaemon:
         )
         self._core = ReceiverCore(settings, matchmaker, time.monotonic())
         if self._gate:
-            self._core.keys = self._gate.status()
+            self._core.curve = self._gate.status()
 
     # --- sockets -----------------------------------------------------------------------------------------------------------------------------
 
@@ -451,7 +451,7 @@ class ReceiverDaemon:
     def _keys_changed(self, changes: KeyChanges | None) -> None:
         if changes is None or self._gate is None:
             return
-        self._core.keys = self._gate.status()
+        self._core.curve = self._gate.status()
         now = time.monotonic()
         for link in changes.cut_links:
             _send(self._links, link, [encode(Bye())])
