@@ -147,6 +147,13 @@ def options() -> list[cfg.Opt]:
             help="The allow-list: a directory with a file HOST.pub for each host, one public key per line. All of them are accepted from the host; "
             "the first is the one that it is expected to have. The directory is watched, and read again when it changes.",
         ),
+        cfg.IntOpt(
+            "rpc_zmq_max_waiting_bytes",
+            min=1 << 20,
+            default=256 << 20,
+            help="The most bytes of messages' bodies that may wait in a receiver for consumers and their acknowledgement. "
+            "More pushes back on senders.",
+        ),
         cfg.IntOpt("rpc_zmq_contexts", min=1, max=64, default=1, help="The number of I/O threads of the ZeroMQ context."),
         cfg.FloatOpt(
             "rpc_zmq_heartbeat_interval",
@@ -254,6 +261,7 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
 
 
 def _check_ports(conf: cfg.ConfigOpts) -> None:
+    """Raise `OptionError` unless all that is bound lies in the reserved range."""
     last_port = conf.rpc_zmq_start_port + conf.rpc_zmq_port_count - 1
     if last_port > 65535:
         raise OptionError(

@@ -333,7 +333,8 @@ def _envelope_fields(envelope: Envelope) -> tuple[Any, ...]:
         int(envelope.pattern),
         _address_fields(envelope.address),
         envelope.sender,
-        int(min(max(0.0, envelope.ttl), MAX_TTL) * 1000),
+        # never more than there is, and never less for being written again
+        int(min(max(0.0, envelope.ttl), MAX_TTL) * 1000 + 1e-6),
         envelope.host,
         envelope.settled,
         envelope.after,

@@ -26,6 +26,14 @@ class Seen:
         number = message.number
         return number < self._floor.get(message.origin, 0) or number in self._numbers.get(message.origin, ())
 
+    def __len__(self) -> int:
+        """Return how many processes are remembered."""
+        return len(self._forget_at)
+
+    def knows(self, origin: str) -> bool:
+        """Whether anything is remembered of a process."""
+        return origin in self._forget_at
+
     def has_ended(self, message: MessageId) -> bool:
         """Whether the sender has said that the message came to its end."""
         return message.number < self._floor.get(message.origin, 0)

@@ -184,6 +184,8 @@ def test_the_time_to_live_travels_in_milliseconds() -> None:
 
     assert travelled(1.5) == 1.5
     assert 0.998 <= travelled(0.9999) <= 0.9999
+    for milliseconds in (570, 4087, 8675, 604_799_999):
+        assert travelled(milliseconds / 1000) == milliseconds / 1000
     assert travelled(-3.0) == 0.0
     assert travelled(protocol.MAX_TTL) == protocol.MAX_TTL
     assert travelled(protocol.MAX_TTL * 2) == protocol.MAX_TTL

@@ -146,3 +146,14 @@ class SeenAsSets(RuleBasedStateMachine):
 
 TestSeenAsSets = SeenAsSets.TestCase
 TestSeenAsSets.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_who_is_remembered() -> None:
+    seen = Seen()
+    seen.note_settled("a" * 16, 5, 10.0)
+    assert len(seen) == 1
+    assert seen.knows("a" * 16)
+    assert not seen.knows("b" * 16)
+    seen.forget(11.0)
+    assert len(seen) == 0
+    assert not seen.knows("a" * 16)

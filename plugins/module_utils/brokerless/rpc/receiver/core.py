@@ -59,6 +59,12 @@ LONGEST_BEAT = 0.1
 """Seconds between two looks at what is due, at most."""
 SILENT_BEATS = 3
 """A peer that is silent for so many heartbeats is down."""
+LINK_BEATS = 30
+"""A connection that another host's receiver made is forgotten after so many heartbeats of silence; if it is still there, it is asked who it is."""
+MAX_CLIENTS = 10_000
+"""The most processes of this host that may be connected."""
+MAX_LINKS = 10_000
+"""The most receivers of other hosts that may be connected."""
 FIRST_REDIAL = 0.2
 LONGEST_REDIAL = 2.0
 """Seconds until a peer that is down is dialled again: the first time, and at most, doubling in between."""
@@ -108,7 +114,7 @@ class _AcceptedBatch:
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """What the core needs to know of its host. `heartbeat` is in seconds."""
+    """What the core needs to know of its host. `heartbeat` is in seconds, `most_bytes` bounds the bodies that wait."""
 
     host: str
     incarnation: str
@@ -116,6 +122,7 @@ class CoreSettings:
     heartbeat: float = 1.0
     per_sender: int = 100_000
     notifications: int = 10_000
+    most_bytes: int = 256 << 20
     version: str = ""
     pid: int = 0
     ports: tuple[int, ...] = ()
@@ -133,6 +140,7 @@ class ReceiverCore:
         self._batches: dict[Source, _AcceptedBatch] = {}
         self._spoken_to: set[Source] = set()
         self._links: dict[bytes, str] = {}
+        self._link_heard_at: dict[bytes, float] = {}
         self._announcement: tuple[Address, ...] = ()
         self._announce_at: float | None = now + SILENT_BEATS * settings.heartbeat
         self._peers: dict[str, Peer] = {}
@@ -147,7 +155,7 @@ class ReceiverCore:
         self.curve: dict[str, Any] | None = None
         """What status says of CURVE and its keys; None without it."""
         patience = SILENT_BEATS * settings.heartbeat
-        self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now)
+        self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now, settings.most_bytes)
         forwarding = ForwardingSettings(
             settings.host,
             settings.incarnation,
@@ -246,6 +254,8 @@ class ReceiverCore:
             self._delivery.accept(key, message.messages, now)
         elif isinstance(message, Credit):
             self._delivery.credit(key, message, now)
+        elif isinstance(message, Consume) and (fault := self._delivery.why_not_consume(key, message.addresses)):
+            self.refused(f"service {key.hex()}", fault, now)
         elif isinstance(message, Consume):
             self._delivery.consume(key, message.addresses, now)
             self._effects.append(ToClient(key, Consuming(message.revision)))
@@ -259,8 +269,11 @@ class ReceiverCore:
 
     def _client_joined(self, key: bytes, hello: Hello, now: float) -> None:
         if hello.role != "service" or hello.host != self._settings.host:
-            text = f"{hello.name or 'a service'} (pid {hello.pid}) runs with rpc_zmq_host {hello.host!r}, its receiver with {self._settings.host!r}"
-            self._say(logging.ERROR, f"{text}; it is not served")
+            fault = f"it runs with rpc_zmq_host {hello.host!r}, its receiver with {self._settings.host!r}; it is not served"
+        else:
+            fault = self._why_no_more(key, hello) or self._delivery.why_not_join(hello)
+        if fault:
+            self.refused(f"service {hello.name or hello.incarnation} (pid {hello.pid})", fault, now)
             self._effects.append(ToClient(key, Bye()))
             return
         if key in self._delivery.clients:
@@ -268,6 +281,12 @@ class ReceiverCore:
         self._effects.append(ToClient(key, Welcome(self._settings.host, self._settings.incarnation)))
         self._delivery.join(key, hello, now)
         self._say(logging.INFO, f"service {hello.name or hello.incarnation} (pid {hello.pid}) connected")
+
+    def _why_no_more(self, key: bytes, hello: Hello) -> str:
+        clients = self._delivery.clients
+        if key in clients:
+            return "" if clients[key].origin == hello.incarnation else "it was another process before, on the same connection"
+        return f"{MAX_CLIENTS} processes of this host are connected already" if len(clients) >= MAX_CLIENTS else ""
 
     def client_gone(self, key: bytes, now: float) -> None:
         """The connection of a service is gone."""
@@ -310,16 +329,26 @@ class ReceiverCore:
             if message.role != "receiver":
                 self.refused(f"link {link.hex()}", "it is not a receiver", now)
                 return
+            if self._links.get(link, message.host) != message.host:
+                self.refused(f"receiver of {self._links[link]}", f"it now calls itself {message.host}", now)
+                return
+            if link not in self._links and len(self._links) >= MAX_LINKS:
+                self.refused(f"receiver of {message.host}", f"{MAX_LINKS} receivers are connected already", now)
+                return
             self._links[link] = message.host
+            self._link_heard_at[link] = now
             self.dial_soon(message.host, now)
             self._effects.append(ToLink(link, Welcome(self._settings.host, self._settings.incarnation)))
             self._effects.append(ToLink(link, self._what_is_consumed(now)))
             if self._forwarding.matchmaker.dials_back and not self._forwarding.is_here(message.host):
                 self._forwarding.target(message.host, now)
-        elif link not in self._links:
+            return
+        if link not in self._links:
             if not isinstance(message, Bye):
                 self._effects.append(ToLink(link, WhoAreYou()))
-        elif isinstance(message, Parcel):
+            return
+        self._link_heard_at[link] = now
+        if isinstance(message, Parcel):
             self.counters["from_peers"] += 1
             self.counters["bytes_from_peers"] += len(message.body)
             self._parcel_from_link(link, message, now)
@@ -346,6 +375,7 @@ class ReceiverCore:
         """A connection that another host's receiver made is gone."""
         self._now = now
         self._links.pop(link, None)
+        self._link_heard_at.pop(link, None)
         self._batches.pop(("link", link), None)
 
     # --- other hosts' receivers, on connections that we made ------------------------------------------------------------------------------------
@@ -476,6 +506,8 @@ class ReceiverCore:
         self._look_after_peers(now)
         self._delivery.tick(now)
         self._forwarding.tick(now)
+        for link in [link for link, heard_at in self._link_heard_at.items() if now - heard_at > LINK_BEATS * self._settings.heartbeat]:
+            self.link_gone(link, now)
         for bounds in self._bounds():
             for line in bounds.take_lines(now):
                 self._say(logging.WARNING, line)

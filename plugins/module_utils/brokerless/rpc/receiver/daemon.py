@@ -47,6 +47,8 @@ else:
     monitor = soft_import("zmq.utils.monitor", "pyzmq")
 
 LOG = logging.getLogger("brokerless.receiver")
+MAX_UNREAD = 100_000
+"""Messages that may wait on a connection to be read; whoever reads none for so long is treated as gone, as far as sending goes."""
 READ_BATCH = 200
 """How many messages are read from one socket before the others have their turn."""
 RING_LOOK_SECONDS = 1.0
@@ -108,6 +110,7 @@ class ReceiverDaemon:
             heartbeat=conf.rpc_zmq_heartbeat_interval,
             per_sender=conf.rpc_zmq_max_outstanding,
             notifications=conf.rpc_zmq_notification_store,
+            most_bytes=conf.rpc_zmq_max_waiting_bytes,
             version=VERSION,
             pid=os.getpid(),
             ports=(self._port,),
@@ -139,6 +142,8 @@ class ReceiverDaemon:
         self._closing.callback(self._peers.disable_monitor)
         if self._gate:
             self._gate.guard(context, self._links, self._peers, self._closing)
+        for listening in (self._clients, self._links):
+            listening.setsockopt(zmq.SNDHWM, MAX_UNREAD)
         for place in bind_endpoints(conf.rpc_zmq_bind_address, self._port, adapters_of_this_host()):
             _bind(self._links, place)
         _lock_socket(socket_path(directory, self._worker), self._closing)

@@ -9,7 +9,7 @@ brought it: accepted (a consumer took it), or returned (certainly not, for a rea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import astuple, dataclass, field, replace
 from typing import TypeAlias
 
@@ -25,10 +25,22 @@ LATE = 60.0
 """How many seconds longer than a message may live it is remembered that it was taken."""
 MAX_QUEUES = 10_000
 """The most addresses for which messages may wait at the same time."""
+MAX_ARRIVALS = 100_000
+"""The most messages, whatever they are for, that may wait or be in consumers' hands."""
+MAX_ORIGINS = 50_000
+"""The most processes of which it is remembered what was taken from them."""
+MAX_REMEMBERED = 1_000_000
+"""So many messages at most a service may say that it took, together with what is remembered already."""
+MAX_ADDRESSES = 1000
+"""The most addresses that a service's process may consume."""
 MAX_NAMED = 1000
 """So many addresses that were consumed here are known by name to whoever measures queues; no name that only came from outside is."""
 BACKLOG_FULL = Bound("topic_backlog", "the backlog of {subject} is full (rpc_zmq_topic_backlog): its messages go back, and are sent again later")
 FANOUT_DROPPED = Bound("fanout_backlog", "the backlog of a consumer of {subject} is full (rpc_zmq_topic_backlog): it misses messages that others get")
+TOO_MUCH = Bound(
+    "waiting", f"{MAX_ARRIVALS} messages or rpc_zmq_max_waiting_bytes wait here: those for {{subject}} go back, and are sent again later"
+)
+TOO_MANY_ORIGINS = Bound("origins", f"messages of {MAX_ORIGINS} processes came lately: those of further ones go back, and are sent again later")
 TOO_MANY_QUEUES = Bound("queues", f"messages wait for {MAX_QUEUES} addresses: those for {{subject}} go back, and are sent again later")
 
 Back: TypeAlias = "bytes | None"
@@ -89,8 +101,17 @@ class _Limbo:
 class Delivery:
     """Queues what arrived and hands it to local consumers, each in turn, none beyond its credit."""
 
-    def __init__(self, host: str, backlog: int, patience: float, send: SendToClient, verdict: GiveVerdict, started_at: float) -> None:
-        """Deliver on `host`, with at most `backlog` messages waiting for an address.
+    def __init__(
+        self,
+        host: str,
+        backlog: int,
+        patience: float,
+        send: SendToClient,
+        verdict: GiveVerdict,
+        started_at: float,
+        most_bytes: int = 256 << 20,
+    ) -> None:
+        """Deliver on `host`, with at most `backlog` messages waiting for an address, and bodies of `most_bytes` in all.
 
         For `patience` seconds a client whose connection broke may come back, and after the start, clients of an earlier incarnation may: until then,
         what may have been taken by one of them is not handed to another.
@@ -105,6 +126,8 @@ class Delivery:
         self._seen = Seen()
         self._early_fanouts: OrderedDict[MessageId, Arrival] = OrderedDict()
         self._arrivals: dict[MessageId, Arrival] = {}
+        self._bytes = 0
+        self._most_bytes = most_bytes
         self._deadlines: Deadlines[MessageId] = Deadlines()
         self._queues: dict[QueueKey, Queue] = {}
         self._limbo: dict[str, _Limbo] = {}
@@ -120,6 +143,10 @@ class Delivery:
         envelope = parcel.envelope
         message = envelope.id
         deadline = now + envelope.ttl
+        if len(self._seen) >= MAX_ORIGINS and not self._seen.knows(message.origin):
+            self.tally.bounds.hit(TOO_MANY_ORIGINS, None, now)
+            self._return(back, envelope, protocol.FULL, f"{self._host} remembers as many processes as it can")
+            return
         self._seen.note_settled(message.origin, envelope.settled, deadline + LATE)
         known = self._arrivals.get(message)
         if known is not None:
@@ -136,6 +163,10 @@ class Delivery:
         elif envelope.ttl <= 0:
             self._return(back, envelope, protocol.EXPIRED, f"it arrived at {self._host} when its time was over")
         else:
+            if len(self._arrivals) >= MAX_ARRIVALS or self._bytes + len(parcel.body) > self._most_bytes:
+                self.tally.bounds.hit(TOO_MUCH, envelope.address, now)
+                self._return(back, envelope, protocol.FULL, f"as much waits at {self._host} as may")
+                return
             waits = (envelope.attempt or envelope.address.fanout) and not self.all_back(now)
             self._queue(Arrival(parcel, back, deadline, self.all_back_at if waits else 0.0), now)
 
@@ -189,6 +220,7 @@ class Delivery:
     def _keep(self, arrival: Arrival) -> None:
         message = arrival.parcel.envelope.id
         self._arrivals[message] = arrival
+        self._bytes += len(arrival.parcel.body)
         self._seen.add(message)
         self._deadlines.set(message, max(arrival.deadline, arrival.not_before))
 
@@ -249,7 +281,7 @@ class Delivery:
         return [self._queues[key] for key in keys if key in self._queues]
 
     def _forget(self, message: MessageId) -> None:
-        del self._arrivals[message]
+        self._bytes -= len(self._arrivals.pop(message).parcel.body)
         self._deadlines.discard(message)
 
     # --- consumers -----------------------------------------------------------------------------------------------------------------------
@@ -258,6 +290,13 @@ class Delivery:
         """Return all that connected services consume, but for the answers to their own calls."""
         addresses = {address for client in self.clients.values() for address in client.addresses if address.topic != REPLIES_TOPIC}
         return tuple(sorted(addresses, key=astuple))
+
+    def why_not_join(self, hello: Hello) -> str:
+        """Return why a service's process can't be served; empty if it can."""
+        sizes = self._seen.sizes()
+        if sizes["origins"] + len(hello.taken) > MAX_ORIGINS or sizes["messages"] + sum(len(entry[2]) for entry in hello.taken) > MAX_REMEMBERED:
+            return f"it says that it took more than the {MAX_REMEMBERED} messages of {MAX_ORIGINS} processes that a receiver remembers"
+        return ""
 
     def join(self, key: bytes, hello: Hello, now: float) -> None:
         """Take in a service's process, which says what it accepted so far. Replies to its calls find it from now on."""
@@ -304,6 +343,14 @@ class Delivery:
         queue.waiting[message] = arrival
         queue.waiting.move_to_end(message, last=False)
         self._hand_over(queue, now)
+
+    def why_not_consume(self, key: bytes, addresses: Collection[Address]) -> str:
+        """Return why the client may not consume `addresses`; empty if it may."""
+        client = self.clients[key]
+        if len(addresses) > MAX_ADDRESSES:
+            return f"it wants to consume {len(addresses)} addresses; at most {MAX_ADDRESSES} are allowed"
+        other = next((address for address in addresses if address.topic == REPLIES_TOPIC and address.server != client.origin), None)
+        return f"{other} is where another process gets its answers" if other else ""
 
     def consume(self, key: bytes, addresses: Iterable[Address], now: float) -> None:
         """Let the client consume `addresses` from now on, and the replies to its own calls, and nothing else."""

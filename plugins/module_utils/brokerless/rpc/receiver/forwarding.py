@@ -39,6 +39,8 @@ LATE = 60.0
 """How many seconds longer than it may live it is remembered that a notification was put into the store."""
 TOO_MANY_OF_ONE = Bound("messages_of_one_sender", "too many messages of a sender at {subject} wait here: further ones go back to it as failed")
 NOTIFICATION_DROPPED = Bound("notifications", "a notification for {subject} was dropped: nobody listened in time, or there were too many")
+MAX_STRANGERS = 100
+"""So many hosts that the MatchMaker does not know may be known at a time because messages of this host's services name them."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 SendToHost = Callable[[str, "Parcel | Seek"], None]
@@ -146,6 +148,7 @@ class Forwarding:
         self._say = say
         self._outgoing: dict[MessageId, Outgoing] = {}
         self._settled: dict[str, int] = {}
+        self._settled_limit = MAX_ORIGINS
         self._deadlines: Deadlines[MessageId] = Deadlines()
         self._homeless: dict[Address, OrderedDict[MessageId, Outgoing]] = {}
         self._seekers: dict[Address, Seekers] = {}
@@ -197,14 +200,15 @@ class Forwarding:
 
     def _note_settled(self, envelope: Envelope) -> None:
         self._settled[envelope.id.origin] = max(envelope.settled, self._settled.get(envelope.id.origin, 0))
-        if len(self._settled) > MAX_ORIGINS:
+        if len(self._settled) > self._settled_limit:
             in_use = {message.origin for message in self._outgoing} | {envelope.id.origin}
             self._settled = {origin: settled for origin, settled in self._settled.items() if origin in in_use}
+            self._settled_limit = max(MAX_ORIGINS, 2 * len(self._settled))
 
     def _route(self, outgoing: Outgoing, now: float) -> None:
         envelope = outgoing.parcel.envelope
         if envelope.host:
-            self._assign(outgoing, (envelope.host,), now)
+            self._assign_if_known(outgoing, envelope.host, now)
             return
         route = self._matchmaker.route(envelope.address)
         if route.problem:
@@ -221,8 +225,8 @@ class Forwarding:
         elif envelope.address.fanout:
             self._assign(outgoing, hosts, now)
         elif envelope.address.server:
-            self._assign(outgoing, (next((host for host in hosts if self.target(host, now).incarnation), hosts[0]),), now)
-        elif (host := self._choose(envelope.address, hosts, now)) is not None:
+            self._assign_if_known(outgoing, next((host for host in hosts if (known := self._known(host)) and known.incarnation), hosts[0]), now)
+        elif (host := self._choose(envelope.address, hosts, outgoing.source, now)) is not None:
             self._tell(outgoing.source, Assigned(envelope.id, host))
             self._assign(outgoing, (host,), now)
         else:
@@ -248,11 +252,27 @@ class Forwarding:
     def _may_be_back(self, host: str, now: float) -> bool:
         return now - self.targets[host].not_up_since < REMEMBERED_SECONDS
 
-    def _choose(self, address: Address, hosts: tuple[str, ...], now: float) -> str | None:
+    def _known(self, host: str) -> Target | None:
+        return self.targets.get(self.name_of(host))
+
+    def _may_become_known(self, host: str, source: Source) -> bool:
+        """Whether a host may be connected to because a message names it: not on another host's word, and only so many on our services'."""
+        listed = self._matchmaker.hosts()
+        return host in listed or (source[0] != "link" and len(self.targets) <= len(listed) + MAX_STRANGERS)
+
+    def _assign_if_known(self, outgoing: Outgoing, host: str, now: float) -> None:
+        if self._known(host) is None and not self._may_become_known(host, outgoing.source):
+            self._keep_homeless(outgoing, now, f"host {host} is not one that {self._matchmaker} knows")
+        else:
+            self._assign(outgoing, (host,), now)
+
+    def _choose(self, address: Address, hosts: tuple[str, ...], source: Source, now: float) -> str | None:
         """Return the next host in turn that is up, has a consumer as far as is known, and does not push back."""
         turn = self._turns.get(address, 0)
         for step in range(len(hosts)):
             index = (turn + step) % len(hosts)
+            if self._known(hosts[index]) is None and self._may_become_known(hosts[index], source):
+                self.target(hosts[index], now)
             if self._obstacle(hosts[index], address, now) is None:
                 if len(self._turns) >= MAX_ORIGINS and address not in self._turns:
                     self._turns.clear()
@@ -261,7 +281,9 @@ class Forwarding:
         return None
 
     def _obstacle(self, host: str, address: Address, now: float) -> str | None:
-        target = self.target(host, now)
+        target = self._known(host)
+        if target is None:
+            return "not known"
         if target.incarnation is None:
             return target.why_not
         if target.consumes is not None and address not in target.consumes and not address.server:
@@ -390,7 +412,7 @@ class Forwarding:
             why = route.problem or f"{self._host} was asked as the broker, but its own broker is {route.broker}"
             return Returned(seek.message, protocol.NO_CONSUMER, why)
         hosts = self._hosts_of(seek.address, route, now)
-        host = self._choose(seek.address, hosts, now)
+        host = self._choose(seek.address, hosts, ("link", b""), now)
         if host is None:
             why = self._why_none(seek.address, hosts, now) if hosts else f"the broker {self._host} knows nobody who consumes {seek.address} now"
             return Returned(seek.message, protocol.NO_CONSUMER, why)
@@ -478,7 +500,7 @@ class Forwarding:
             self._tell(outgoing.source, Accepted((message,)))
             return
         self.tally.count(f"failed_{failure.reason}", outgoing.parcel.envelope)
-        if outgoing.parcel.envelope.pattern is not Pattern.CALL and outgoing.source != STORE:
+        if outgoing.parcel.envelope.pattern is not Pattern.CALL and outgoing.source[0] == "client":
             self._say(logging.WARNING, f"{outgoing.parcel.envelope} was not handed over ({failure.reason}): {failure.text}")
         self._tell(outgoing.source, failure)
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 LOOKUP_THREADS = 4
+MAX_ATTEMPTS = 10_000
+"""Of so many hosts it is remembered which of their addresses is next."""
 
 
 class NameLookup:
@@ -32,6 +34,8 @@ class NameLookup:
 
     def start(self, host: str) -> None:
         """Begin to look `host` up. Of several addresses, each further call gives the next."""
+        if len(self._attempts) >= MAX_ATTEMPTS:
+            self._attempts.clear()
         attempt = next(self._attempts.setdefault(host, itertools.count()))
         name = self._known.get(host, host)
         try:

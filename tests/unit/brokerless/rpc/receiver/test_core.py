@@ -10,7 +10,8 @@ import pytest
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
 from brokerless.rpc.protocol import Bye, Consume, Hello, Parcel, Ping, Pong, Returned, Welcome, WhoAreYou
-from brokerless.rpc.receiver.core import CoreSettings, ReceiverCore
+from brokerless.rpc.receiver.core import LINK_BEATS, CoreSettings, ReceiverCore
+from brokerless.rpc.receiver.delivery import MAX_ADDRESSES
 from brokerless.rpc.receiver.effects import Dial, HangUp, Say, ToClient, ToLink, ToPeer
 from brokerless.rpc.topics import REPLIES_TOPIC, Address, parse_topic
 from world import Ring, World
@@ -118,7 +119,7 @@ def test_a_service_with_another_host_name_is_turned_away(core: ReceiverCore) -> 
     core.from_client(b"c", Hello("service", "elsewhere", ORIGIN, "nova-api", 7), NOW)
     effects = core.take_effects(NOW)
     assert ToClient(b"c", Bye()) in effects
-    assert any(isinstance(effect, Say) and effect.level == logging.ERROR and "'elsewhere'" in effect.text for effect in effects)
+    assert any(isinstance(effect, Say) and "'elsewhere'" in effect.text for effect in effects)
 
 
 def test_strangers_are_asked_who_they_are(core: ReceiverCore) -> None:
@@ -336,3 +337,60 @@ def test_the_matchmaker_hears_what_is_consumed_here_when_it_changes(core_that_fo
     core.from_client(b"e", Consume(1, (parse_topic("network"),)), NOW)
     core.replace_matchmaker(later, NOW)
     assert later.consumed == [{"network"}]
+
+
+# --- strangers ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def said(core: ReceiverCore) -> list[str]:
+    return [effect.text for effect in core.take_effects(NOW) if isinstance(effect, Say)]
+
+
+def test_a_link_that_is_silent_for_long_is_forgotten_and_asked_who_it_is(core: ReceiverCore) -> None:
+    core.from_link(b"l", Hello("receiver", "compute1", ORIGIN), NOW)
+    core.tick(NOW + LINK_BEATS)
+    assert core.figures()["gauges"]["links"] == 1
+    core.from_link(b"l", Ping(1), NOW + LINK_BEATS)
+    core.tick(NOW + 1.5 * LINK_BEATS)
+    assert core.figures()["gauges"]["links"] == 1
+    core.tick(NOW + 2 * LINK_BEATS + 1.0)
+    assert core.figures()["gauges"]["links"] == 0
+    core.take_effects(NOW)
+    core.from_link(b"l", Ping(1), NOW + 3 * LINK_BEATS)
+    assert core.take_effects(NOW) == [ToLink(b"l", WhoAreYou())]
+
+
+def test_a_connection_has_one_name(core: ReceiverCore) -> None:
+    core.from_link(b"l", Hello("receiver", "compute1", ORIGIN), NOW)
+    core.from_link(b"l", Hello("receiver", "compute2", ORIGIN), NOW)
+    assert any("it now calls itself compute2" in text for text in said(core))
+    core.from_client(b"c", Hello("service", "control1", ORIGIN, "one", 1), NOW + 5.0)
+    core.from_client(b"c", Hello("service", "control1", "b" * 16, "two", 2), NOW + 5.0)
+    assert any("two (pid 2): it was another process before" in text for text in said(core))
+    assert core.figures()["gauges"]["services"] == 1
+
+
+@pytest.mark.parametrize(
+    ("addresses", "fault"),
+    [
+        (tuple(Address(f"t{number}") for number in range(MAX_ADDRESSES + 1)), f"at most {MAX_ADDRESSES} are allowed"),
+        ((Address(REPLIES_TOPIC, server="b" * 16),), "another process gets its answers"),
+    ],
+)
+def test_a_service_can_not_consume_everything(core: ReceiverCore, addresses: tuple[Address, ...], fault: str) -> None:
+    core.from_client(b"c", Hello("service", "control1", ORIGIN, "one", 1), NOW)
+    core.take_effects(NOW)
+    core.from_client(b"c", Consume(1, addresses), NOW)
+    effects = core.take_effects(NOW)
+    assert [fault in effect.text for effect in effects if isinstance(effect, Say)] == [True]
+    assert not any(isinstance(effect, ToClient) for effect in effects)
+    assert core.figures()["gauges"]["consumers"] == 0
+
+
+def test_no_host_is_connected_to_on_another_hosts_word(core: ReceiverCore) -> None:
+    core.from_link(b"l", Hello("receiver", "compute1", ORIGIN), NOW)
+    for number in range(1, 50):
+        envelope = Envelope(MessageId(ORIGIN, number), Pattern.CAST, Address("compute", server=f"evil{number}"), "compute1", 30.0)
+        core.from_link(b"l", Parcel(envelope, b""), NOW)
+    assert not any(isinstance(effect, Dial) for effect in core.take_effects(NOW))
+    assert {peer["host"] for peer in core.status(NOW)["peers"]} == {"compute1"}

@@ -10,6 +10,7 @@ import pytest
 from brokerless.rpc import protocol
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.protocol import Accepted, Credit, Held, Hello, Parcel, Returned
+from brokerless.rpc.receiver import delivery
 from brokerless.rpc.receiver.delivery import Back, Delivery
 from brokerless.rpc.topics import Address, parse_topic
 
@@ -23,6 +24,7 @@ class Bench:
     """A delivery whose clients and verdicts are lists."""
 
     backlog: int = 4
+    most_bytes: int = 1000
     now: float = 100.0
     handed: list[tuple[bytes, Parcel]] = field(default_factory=list)
     verdicts: list[tuple[Back, Accepted | Returned | Held]] = field(default_factory=list)
@@ -35,6 +37,7 @@ class Bench:
             lambda client, parcel: self.handed.append((client, parcel)),
             lambda back, verdict: self.verdicts.append((back, verdict)),
             self.now - 10 * PATIENCE,
+            self.most_bytes,
         )
 
     def client(self, key: bytes, *topics: str, window: int = 10, taken: protocol.Taken = ()) -> None:
@@ -279,3 +282,32 @@ def test_nothing_is_kept_of_topics_that_nobody_consumes(bench: Bench) -> None:
     bench.delivery.tick(bench.now)
     assert list(bench.delivery.queues()) == []
     assert bench.delivery.idle
+
+
+def test_only_so_many_bytes_wait() -> None:
+    bench = Bench(most_bytes=3)
+    for number in (1, 2, 3, 4):
+        bench.arrive(number, f"compute{number}.compute1")
+    assert bench.reasons() == [protocol.FULL]
+    assert bench.delivery.tally.bounds.counts == {"waiting": 1}
+    bench.client(b"c1", "compute1.compute1")
+    bench.delivery.accept(b"c1", [MessageId(SENDER, 1)], bench.now)
+    bench.arrive(4, "compute4.compute1")
+    assert bench.reasons() == [protocol.FULL]
+
+
+def test_only_so_many_processes_are_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MAX_ORIGINS", 2)
+    bench.client(b"c1", "compute.compute1", taken=(("b" * 16, 1, (5,)),))
+    bench.arrive(1, "compute.compute1")
+    third = Envelope(MessageId("c" * 16, 1), Pattern.CAST, parse_topic("compute.compute1"), "control1", 30.0, "compute1")
+    bench.delivery.arrive(Parcel(third, b""), LINK, bench.now)
+    assert bench.reasons() == [protocol.FULL]
+    bench.arrive(2, "compute.compute1")
+    assert bench.numbers() == [1, 2]
+    assert "more than" in bench.delivery.why_not_join(Hello("service", "compute1", "d" * 16, taken=(("e" * 16, 1, (5,)),)))
+    assert bench.delivery.why_not_join(Hello("service", "compute1", "d" * 16)) == ""
+    bench.delivery.tick(bench.now + 200.0)
+    bench.now += 200.0
+    bench.delivery.arrive(Parcel(third, b""), LINK, bench.now)
+    assert bench.numbers() == [1, 2, 1]

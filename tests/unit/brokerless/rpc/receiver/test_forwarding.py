@@ -11,7 +11,7 @@ from brokerless.rpc import protocol
 from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
 from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
-from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, NO_CONSUMER_SECONDS, Forwarding, ForwardingSettings, Source
+from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, MAX_STRANGERS, NO_CONSUMER_SECONDS, Forwarding, ForwardingSettings, Source
 from brokerless.rpc.topics import parse_topic
 from world import Ring
 
@@ -25,6 +25,7 @@ class Bench:
     """A forwarding whose hosts and sources are lists."""
 
     window: int = 4
+    per_source: int = 6
     fanout_broker: str = ""
     now: float = 100.0
     sent: list[tuple[str, Envelope]] = field(default_factory=list)
@@ -36,7 +37,7 @@ class Bench:
         self.topics = ring.topics
         self.topics["compute"] = ["c1", "c2", "c3"]
         self.forwarding = Forwarding(
-            ForwardingSettings("control1", "1" * 16, self.window, GRACE, self.now, per_source=6, notifications=3),
+            ForwardingSettings("control1", "1" * 16, self.window, GRACE, self.now, per_source=self.per_source, notifications=3),
             ring,
             lambda host, parcel: self.sent.append((host, parcel.envelope)),
             lambda _source, message: self.told.append(message),
@@ -322,3 +323,19 @@ def test_the_oldest_notification_makes_room_and_an_old_one_ends(bench: Bench) ->
     assert bench.failures() == []
     bench.forwarding.announced("c1", [parse_topic("notifications-info")], bench.now)
     assert [envelope.id.number for _host, envelope in bench.sent] == [5]
+
+
+def test_only_so_many_hosts_become_known_because_messages_name_them() -> None:
+    bench = Bench(per_source=1000)
+    bench.up("c1")
+    known = len(bench.forwarding.targets)
+    for number in range(1, MAX_STRANGERS + 50):
+        bench.submit(number, f"compute.evil{number}")
+    listed = 3
+    assert MAX_STRANGERS <= len(bench.forwarding.targets) <= known + MAX_STRANGERS + listed
+    held = [message for message in bench.told if isinstance(message, Held)]
+    assert held[-1].text == "host evil149 is not one that MatchMaker fanout-ring knows"
+    bench.submit(500, "compute.c1")
+    assert "c1" in bench.forwarding.targets
+    bench.pass_time(31.0)
+    assert len(bench.failures()) == MAX_STRANGERS + 49  # c1 has the last one, and may yet say so
