@@ -82,6 +82,12 @@ bench: deps ## what the transport costs, beside its rivals (ROUNDS=3 DURATION=1 
 soak: deps ## real hosts under fire for minutes, every message accounted for (CASTS= CALLS= KILLS= CUTS= SECONDS= OUTAGE= LONG_OUTAGE= TTL= SEED=)
 	@PYTHONPATH=tests/functional .venv/bin/python tests/soak/run.py
 
+.PHONY: fuzz besiege
+fuzz: deps ## mutated bytes for every parser and both cores, guided by coverage (EXECS=200000 ONLY=frames,bodies INPUT=file)
+	@.venv/bin/python fuzz/run.py
+besiege: deps ## hostile frames for a real receiver, over TCP and its UNIX socket (FRAMES=1000000 SEED=1)
+	@.venv/bin/python fuzz/hostile_frames.py
+
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball
 	@.venv/bin/python tools/build_artifacts.py dist

@@ -158,9 +158,10 @@ def unit() -> Iterator[Result]:
 
 
 def functional() -> Iterator[Result]:
-    """The sans-IO cores under seeded faults, then tests with real receivers, processes and playbooks, then hosts under fire for half a minute."""
+    """The sans-IO cores under seeded faults, tests with real receivers, processes and playbooks, a short fuzz, hosts under fire for half a minute."""
     yield run_pytest("simulation", "tests/simulation")
     yield run_pytest("functional", "tests/functional")
+    yield run_pytest("fuzz", "tests/fuzz")
     yield run_pytest("soak", "tests/soak")
 
 

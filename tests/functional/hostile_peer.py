@@ -24,6 +24,7 @@ class HostilePeer:
     def __init__(self, receiver: Receiver, *, ipc: bool = False, greet: bool = True, origin: str = ORIGIN) -> None:
         """Connect, and with `greet` say who is there, and wait for the welcome."""
         self.receiver = receiver
+        self.ipc = ipc
         self.origin = origin
         self._received: deque[Message] = deque()
         self._context = zmq.Context()
