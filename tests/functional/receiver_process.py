@@ -96,6 +96,8 @@ class Receiver:
         self.ring_file = self.directory / "ring.json"
         self.config_file = self.directory / "brokerless.conf"
         self.log_file = self.directory / "receiver.log"
+        self.packages: Sequence[Path] = ()
+        """Folders of further packages that the receiver can import."""
         self.process: subprocess.Popen[bytes] | None = None
         if ring is not None:
             self.write_ring(ring)
@@ -147,7 +149,7 @@ class Receiver:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=runtime_environment() | {"NOTIFY_SOCKET": str(notify_path)},
+                env=runtime_environment(*self.packages) | {"NOTIFY_SOCKET": str(notify_path)},
             )
             wait_until(lambda: self._told_ready(notify), f"receiver of {self.host} is ready")
 
@@ -206,9 +208,9 @@ class Receiver:
             raise
 
 
-def runtime_environment() -> dict[str, str]:
-    """Return the environment for a process that imports the same runtime as the tests."""
-    return os.environ | {"PYTHONPATH": str(RUNTIME), "PYTHONUNBUFFERED": "1"}
+def runtime_environment(*packages: Path) -> dict[str, str]:
+    """Return the environment for a process that imports the same runtime as the tests, and what lies in the folders `packages`."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [RUNTIME, *packages])), "PYTHONUNBUFFERED": "1"}
 
 
 @contextlib.contextmanager
