@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from receiver_process import free_port, short_directory, wait_until
+from redis_server import RedisServer
 
 HERE = Path(__file__).parent
 ADDRESSES = {"control1": "127.0.1.1", "compute1": "127.0.1.2", "compute2": "127.0.1.3"}
@@ -326,6 +328,31 @@ def test_another_wheel_of_the_same_version_is_installed_and_the_receiver_restart
     assert real.changed == forecast.changed
     assert real.tasks_of("compute1") == {"Copy the wheel", "Install the wheel", "Note which wheel is installed", RESTART}
     assert site.pid("compute1") != before
+
+
+@pytest.mark.usefixtures("deployed")
+def test_redis_is_used_with_a_password_that_only_the_receiver_can_read(site: Site) -> None:
+    password = "it's $ecret"
+    with RedisServer() as server, redis.Redis(port=server.port) as database:
+        database.config_set("requirepass", password)
+        variables = {
+            "receiver_matchmaker": "redis",
+            "receiver_redis": {"port": server.port, "key_prefix": "embedded"},
+            "receiver_redis_password": password,
+        }
+        forecast = site.play("site.yml", "--check", "--diff", "--limit=compute1", **variables)
+        real = site.play("site.yml", "--diff", "--limit=compute1", **variables)
+        assert real.exit_code == 0, real.output
+        assert real.changed == forecast.changed == {("compute1", CONFIGURE), ("compute1", "Write the password of Redis"), ("compute1", RESTART)}
+        assert "ecret" not in forecast.output + real.output
+        assert site.file("compute1", "etc/matchmaker_redis.conf").stat().st_mode & 0o777 == 0o400
+        assert "ecret" not in site.file("compute1", "etc/brokerless.conf").read_text(encoding="utf-8")
+        wait_until(lambda: database.hexists("embedded:hosts", "compute1"), "the host is registered")
+        assert site.brokerless("compute1", "status")["matchmaker"]["error"] == ""
+        again = site.play("site.yml", "--limit=compute1", **variables)
+        assert again.changed == frozenset()
+    back = site.play("site.yml", "--limit=compute1")
+    assert back.changed == {("compute1", CONFIGURE), ("compute1", "Have no password of Redis left"), ("compute1", RESTART)}
 
 
 @pytest.mark.usefixtures("deployed")

@@ -38,7 +38,7 @@ class MatchMakerRedis(MatchMaker):
         self._here: frozenset[Address] = frozenset()
         self._others: Mapping[str, frozenset[Address]] = {}
         self._directory = Directory({})
-        self._problem = "Redis was not asked yet; only this host's own consumers are known"
+        self._problem = ""
         self._follower = _follower(settings, self._take)
 
     @property
