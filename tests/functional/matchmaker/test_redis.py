@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from brokerless.rpc.driver.connection import Connection, Incoming
+from brokerless.rpc.driver.connection import Connection, Incoming, close_connections, process_connection
+from brokerless.rpc.driver.workers import worker_of
 from brokerless.rpc.topics import Address, parse_topic
 from receiver_process import Receiver, free_port, short_directory, wait_until
 from redis_server import RedisServer
@@ -138,7 +140,7 @@ def test_calls_go_round_and_fanouts_reach_all(cloud: Cloud, server: RedisServer)
     assert control.status()["matchmaker"] == {"name": "redis", "source": f"127.0.0.1:{server.port}", "file": "", "error": ""}
 
 
-def test_consumers_that_come_and_go_are_known_at_once(cloud: Cloud, server: RedisServer) -> None:
+def test_consumers_that_come_and_go_are_known_at_once(cloud: Cloud, server: RedisServer, database: Any) -> None:
     control = cloud.service(cloud.started("control1", server))
     compute1 = cloud.started("compute1", server)
     service = cloud.service(compute1, "volume")
@@ -148,9 +150,45 @@ def test_consumers_that_come_and_go_are_known_at_once(cloud: Cloud, server: Redi
     later.connection.close(timeout=1.0)
     wait_until(lambda: control.known("network") == [], "the one that left is not known any more")
     assert control.known("volume") == ["compute1"]
+    service.connection.close(timeout=1.0)
     compute1.stop()
-    wait_until(lambda: control.known("volume") == [], "the host that was shut down is not known any more")
-    assert service.bodies == []
+    wait_until(lambda: database.hgetall("brokerless:hosts").keys() == {"control1"}, "the host that was shut down has left")
+    assert control.known("volume") == []
+
+
+def test_a_fanout_misses_no_service_whose_receiver_is_restarted(cloud: Cloud, server: RedisServer) -> None:
+    control = cloud.service(cloud.started("control1", server))
+    compute1, _compute2 = cloud.compute_hosts(server)
+    both_are_ready(control)
+    for end in (compute1.stop, compute1.kill):
+        end()
+        wait_until(lambda: control.ready() == ["compute2"], "the host is down")
+        control.connection.cast(Address("compute", fanout=True), b"meanwhile", TTL)
+        compute1.start()
+        control.connection.cast(Address("compute", fanout=True), b"early", TTL)
+        for consumer in cloud.consumers:
+            wait_until(lambda consumer=consumer: sorted(consumer.bodies) == [b"early", b"meanwhile"], "the fanouts arrived")
+            consumer.bodies.clear()
+        both_are_ready(control)
+
+
+def test_services_that_end_with_their_receiver_are_forgotten_soon(cloud: Cloud, server: RedisServer) -> None:
+    control = cloud.service(cloud.started("control1", server))
+    compute1, _compute2 = cloud.compute_hosts(server, FOR_SECONDS)
+    both_are_ready(control)
+    compute1.stop()
+    wait_until(lambda: control.known() == ["compute2"], "the host is not known any more, though nothing is renewed here for hours")
+
+
+def test_each_worker_has_a_view_of_its_own(cloud: Cloud, server: RedisServer, database: Any) -> None:
+    control, compute = (cloud.started(host, server, FOR_HOURS | {"rpc_zmq_receiver_workers": 2}) for host in ("control1", "compute1"))
+    cloud.stack.callback(close_connections)
+    topics = [Address(f"topic{number}") for number in range(8)]
+    assert {worker_of(topic, 2) for topic in topics} == {0, 1}
+    process_connection(compute.conf).subscribe(topics, lambda incoming: incoming.reply(b"here"))
+    for topic in topics:
+        assert process_connection(control.conf).call(topic, b"where", TTL) == b"here"
+    assert set(database.keys()) == {"brokerless:hosts", "brokerless:expiry", "brokerless:1:hosts", "brokerless:1:expiry"}
 
 
 def test_a_message_waits_for_the_first_consumer(cloud: Cloud, server: RedisServer) -> None:
@@ -295,6 +333,20 @@ def test_a_password_is_used_and_a_wrong_one_is_named(cloud: Cloud, server: Redis
     assert "s4cret" not in bad_receiver.log + json.dumps(bad.status())
     database.config_set("requirepass", "s4cret")
     wait_until(lambda: bad.problem() == "", "it has kept trying")
+
+
+def test_a_user_with_the_rights_in_the_documentation_can_do_all(cloud: Cloud, server: RedisServer, database: Any) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "matchmakers.md").read_text(encoding="utf-8")
+    rights = page[page.index("user brokerless on ") :].partition("```")[0].split()[2:]
+    database.execute_command("ACL", "SETUSER", "brokerless", *rights)
+    database.execute_command("ACL", "SETUSER", "stranger", "on", ">password", "+@all", "-eval", "~*", "&*")
+    database.config_set("requirepass", "another")
+    control = cloud.service(cloud.started("control1", server, username="brokerless", password="password"))
+    stranger = cloud.service(cloud.started("compute2", server, username="stranger", password="password"))
+    cloud.service(cloud.started("compute1", server, username="brokerless", password="password"), "compute")
+    wait_until(lambda: control.ready() == ["compute1"], "the consumer is known")
+    assert control.problem() == ""
+    wait_until(lambda: "does not permit what we need" in stranger.problem(), "the lack of rights is said")
 
 
 def test_a_unix_socket_by_its_url(cloud: Cloud, server: RedisServer, database: Any) -> None:

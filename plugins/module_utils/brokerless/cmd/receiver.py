@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(conf: cfg.ConfigOpts, matchmaker: MatchMaker, notifier: Notifier, worker: int) -> int:
     """Be the receiver, or one of its workers, to the end."""
     try:
-        daemon = ReceiverDaemon(conf, matchmaker, notifier, worker)
+        daemon = ReceiverDaemon(conf, make_matchmaker(conf, worker) if worker else matchmaker, notifier, worker)
     except REFUSALS as error:
         return _refuse(error)
     name = f"worker {worker} of host" if conf.rpc_zmq_receiver_workers > 1 else "host"

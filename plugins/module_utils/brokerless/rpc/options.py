@@ -68,8 +68,8 @@ def options() -> list[cfg.Opt]:
         cfg.StrOpt(
             "rpc_zmq_matchmaker",
             default="localhost",
-            help="The MatchMaker, which decides which hosts a topic means: a short name (localhost, ring, fanout-ring, redis, stub), the class name "
-            "of the deployment guide (MatchMakerRing), or package.module.Class for one of your own.",
+            help="The MatchMaker, which decides which hosts a topic means: a short name (localhost, stub, ring, fanout-ring, mesh, broker, "
+            "scheduler, redis), the class name of the deployment guide (MatchMakerRing), or package.module.Class for one of your own.",
         ),
         cfg.StrOpt(
             "rpc_zmq_matchmaker_ringfile",
@@ -250,12 +250,7 @@ def load_options(config_files: Sequence[str] = (), overrides: Sequence[str] = ()
         raise OptionError(f"configuration file {error.filename} can't be read: {error.strerror}") from error
     except ValueError as error:
         raise OptionError(f"configuration file {' or '.join(map(repr, files))} can't be read: {error}") from error
-    for group, table in list_options():
-        for option in table:
-            fault = _fault(conf[group] if group != "DEFAULT" else conf, option)
-            if fault:
-                name = option.name if group == "DEFAULT" else f"[{group}] {option.name}"
-                raise OptionError(f"option {name} in {', '.join(files) or 'the environment'}: {fault}")
+    _check_values(conf, files)
     _check_ports(conf)
     return conf
 
@@ -287,6 +282,15 @@ def _default_files() -> list[str]:
         # It may be there: let reading it say why it can't be read.
         pass
     return [DEFAULT_CONFIG_FILE]
+
+
+def _check_values(conf: cfg.ConfigOpts, files: Sequence[str]) -> None:
+    for group, table in list_options():
+        for option in table:
+            fault = _fault(conf[group] if group != "DEFAULT" else conf, option)
+            if fault:
+                name = option.name if group == "DEFAULT" else f"[{group}] {option.name}"
+                raise OptionError(f"option {name} in {', '.join(files) or 'the environment'}: {fault}")
 
 
 def _fault(conf: cfg.ConfigOpts | cfg.ConfigOpts.GroupAttr, option: cfg.Opt) -> str:

@@ -28,7 +28,8 @@ class Settings:
     """What a MatchMaker may know: its host's own name, the ring file's path, the broker's host, and what the options say of its source.
 
     A registration at a source is renewed every `heartbeat_freq` seconds and dead after `heartbeat_ttl`. `options` are those of a user's own
-    MatchMaker, from `rpc_zmq_matchmaker_options`.
+    MatchMaker, from `rpc_zmq_matchmaker_options`. `worker` is the number of the receiver's worker, each of which has a MatchMaker of its own and
+    speaks with the same workers of other hosts only.
     """
 
     host: str
@@ -38,6 +39,7 @@ class Settings:
     heartbeat_ttl: float = 600.0
     redis: RedisSettings = field(default_factory=RedisSettings)
     options: Mapping[str, str] = field(default_factory=dict)
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,11 @@ class MatchMaker(ABC):
     def close(self) -> None:  # noqa: B027
         """Stop following, and take back what was told to the source of this host. Takes a few seconds at most."""
 
-    def consumed_here(self, addresses: frozenset[Address]) -> None:  # noqa: B027
-        """Take note of all that services of this host consume now. Called when it changes, by the thread that routes; must return at once."""
+    def consumed_here(self, addresses: frozenset[Address], *, complete: bool) -> None:  # noqa: B027
+        """Take note of all that services of this host consume now. Called when it changes, by the thread that routes; must return at once.
+
+        Shortly after the receiver's start it is not `complete`: services may not be back yet, and still count for what they consumed before.
+        """
 
     def __str__(self) -> str:
         return f"MatchMaker {self.name} ({self.source})" if self.source else f"MatchMaker {self.name}"

@@ -36,6 +36,7 @@ class MatchMakerRedis(MatchMaker):
         self._lock = threading.Lock()
         self._changed: Callable[[], None] = _nobody_follows
         self._here: frozenset[Address] = frozenset()
+        self._here_is_complete = False
         self._others: Mapping[str, frozenset[Address]] = {}
         self._directory = Directory({})
         self._problem = ""
@@ -74,11 +75,11 @@ class MatchMakerRedis(MatchMaker):
         self._changed = _nobody_follows
         self._follower.stop()
 
-    def consumed_here(self, addresses: frozenset[Address]) -> None:
+    def consumed_here(self, addresses: frozenset[Address], *, complete: bool) -> None:
         with self._lock:
-            self._here = registrable(addresses)
+            self._here, self._here_is_complete = registrable(addresses), complete
             self._make_directory()
-        self._follower.consumed_here(addresses)
+        self._follower.consumed_here(self._here, complete=complete)
 
     def _take(self, others: Mapping[str, frozenset[Address]], problem: str) -> None:
         """Take in what the follower's thread knows now."""
@@ -92,7 +93,9 @@ class MatchMakerRedis(MatchMaker):
         self._changed()
 
     def _make_directory(self) -> None:
-        self._directory = Directory({**self._others, self.settings.host: self._here})
+        host = self.settings.host
+        here = self._here if self._here_is_complete else self._here | self._others.get(host, frozenset())
+        self._directory = Directory({**self._others, host: here})
 
 
 def _follower(settings: Settings, take: Callable[[Mapping[str, frozenset[Address]], str], None]) -> RedisFollower:

@@ -29,7 +29,6 @@ from .redis_registry import (
     Registry,
     RegistryError,
     encode_value,
-    registrable,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ MAX_HEARD = 200
 """So many changed hosts are read by their names; when there are more, all are read."""
 FAREWELL_SECONDS = 2.0
 """The most that taking back this host's registration may take."""
+RESTART_SECONDS = 30.0
+"""A receiver that ends before its services is likely to be started again: for so long at most they still count, so that no fanout misses them."""
 
 Follow = Callable[[Mapping[str, frozenset[Address]], str], None]
 """Is told what each other host consumes, and what is wrong now (empty: nothing)."""
@@ -64,11 +65,12 @@ class RedisFollower:
         """Nothing is connected yet. Raises a `ValueError` if the settings are nothing to connect by."""
         self._settings = settings
         self._follow = follow
-        prefix = settings.redis.checked().key_prefix
+        prefix = settings.redis.checked().key_prefix + (f":{settings.worker}" if settings.worker else "")
         self._keys = (f"{prefix}:hosts", f"{prefix}:expiry")
         self._channel = f"{prefix}:changes"
         self._registry = Registry(settings.host, settings.heartbeat_freq, settings.heartbeat_ttl, self._keys)
         self._addresses: frozenset[Address] = frozenset()
+        self._complete = False
         self._registered: frozenset[Address] | None = None
         self._register_at = 0.0
         self._heard: set[str] = set()
@@ -91,10 +93,14 @@ class RedisFollower:
             self._set(self._stop)
             self._thread.join(2 * FAREWELL_SECONDS)
 
-    def consumed_here(self, addresses: frozenset[Address]) -> None:
-        """Register `addresses` for this host, in the background."""
-        self._addresses = registrable(addresses)
+    def consumed_here(self, addresses: frozenset[Address], *, complete: bool) -> None:
+        """Register `addresses` for this host, in the background; until they are `complete`, besides those that are registered."""
+        self._addresses, self._complete = addresses, complete
         self._set(self._wake)
+
+    @property
+    def _wanted(self) -> frozenset[Address]:
+        return self._addresses if self._complete else self._addresses | (self._registry.before or frozenset())
 
     def _set(self, event: asyncio.Event) -> None:
         loop = self._loop
@@ -134,7 +140,7 @@ class RedisFollower:
         if self._registered is not None:
             with contextlib.suppress(exceptions.RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(FAREWELL_SECONDS), self._client() as client:
-                    await self._script(client, UNREGISTER, self._settings.host, self._channel)
+                    await self._leave(client)
 
     async def _follow_for_ever(self) -> None:
         failures = 0
@@ -162,6 +168,8 @@ class RedisFollower:
         """Register, and read everything. Whatever changes from here on is heard of."""
         if self._view_of:
             self._registry.data_lost(time.monotonic())
+        else:
+            await self._read_all(client)
         await self._register(client)
         await self._read_all(client)
 
@@ -197,7 +205,7 @@ class RedisFollower:
                 async with asyncio.timeout(max(0.0, due - time.monotonic())):
                     await self._wake.wait()
             self._wake.clear()
-            if self._registered != self._addresses or time.monotonic() >= self._register_at:
+            if self._registered != self._wanted or time.monotonic() >= self._register_at:
                 await self._register(client)
             if self._heard or self._read_everything:
                 await asyncio.sleep(COLLECT_SECONDS)
@@ -207,7 +215,7 @@ class RedisFollower:
                 await self._read_some(client)
 
     async def _register(self, client: redis.Redis) -> None:
-        addresses = self._addresses
+        addresses = self._wanted
         self._register_at = time.monotonic() + self._settings.heartbeat_freq
         try:
             value = encode_value(addresses)
@@ -217,12 +225,22 @@ class RedisFollower:
             self._tell()
             return
         self._own_fault = ""
-        milliseconds = int(self._settings.heartbeat_ttl * 1000)
-        was_there = await self._script(client, REGISTER, self._settings.host, value, milliseconds, self._channel, MAX_HOSTS)
+        was_there = await self._write(client, value, self._settings.heartbeat_ttl)
         if self._registered is not None and not was_there:
             self._registry.data_lost(time.monotonic())
             self._read_everything = True
         self._registered = addresses
+
+    async def _write(self, client: redis.Redis, value: str, ttl: float, *, always_heard: bool = False) -> Any:
+        milliseconds = int(ttl * 1000)
+        return await self._script(client, REGISTER, self._settings.host, value, milliseconds, self._channel, MAX_HOSTS, int(always_heard))
+
+    async def _leave(self, client: redis.Redis) -> None:
+        """Take this host's registration back, or let it die soon."""
+        if self._registered:
+            await self._write(client, encode_value(self._registered), min(RESTART_SECONDS, self._settings.heartbeat_ttl), always_heard=True)
+        else:
+            await self._script(client, UNREGISTER, self._settings.host, self._channel)
 
     async def _read_all(self, client: redis.Redis) -> None:
         self._read_everything = False

@@ -47,7 +47,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 REGISTER = (
     _LIBRARY
     + """
-local host, value, ttl, channel, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local host, value, ttl, channel, most, always = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1'
 local expiry = tonumber(redis.call('ZSCORE', KEYS[2], host) or 0)
 local before = expiry > now and redis.call('HGET', KEYS[1], host)
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1000)) do
@@ -60,11 +60,14 @@ redis.call('ZADD', KEYS[2], now + ttl, host)
 for _, key in ipairs(KEYS) do
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
-if before ~= value then redis.call('PUBLISH', channel, host) end
+if always or before ~= value then redis.call('PUBLISH', channel, host) end
 return before and 1 or 0
 """
 )
-"""Writes a host; ARGV: host, value, milliseconds to live, channel, most hosts. Says with 1 that it was there. Others hear of it if it is a change."""
+"""Writes a host; ARGV: host, value, milliseconds to live, channel, most hosts, and 1 if others are to hear of it though it is no change.
+
+Says with 1 that the host was there.
+"""
 
 UNREGISTER = (
     _LIBRARY
@@ -175,11 +178,13 @@ class Registry:
         self._forget_unconfirmed_at = float("-inf")
         self._bad: dict[str, str] = {}
         self.others: dict[str, Registered] = {}
+        self.before: frozenset[Address] | None = None
+        """What this host's services consumed by the first answer, which is what its receiver registered before it was started; None before that."""
 
     @property
     def consumed(self) -> Mapping[str, frozenset[Address]]:
-        """What each other host consumes."""
-        return {host: registered.addresses for host, registered in self.others.items()}
+        """What each other host consumes, and what this one consumed before its receiver was started."""
+        return {self._host: self.before or frozenset()} | {host: registered.addresses for host, registered in self.others.items()}
 
     @property
     def problem(self) -> str:
@@ -197,18 +202,22 @@ class Registry:
 
     def take_all(self, answer: object, now: float) -> bool:
         """Take in the answer to `READ` of all hosts. Returns whether this host is among them, as it should be."""
-        live, bad, here = self._parse(answer, now)
+        live, bad = self._parse(answer, now)
+        own = live.pop(self._host, None)
+        if self.before is None:
+            self.before = own.addresses if own else frozenset()
         if now >= self._forget_unconfirmed_at:
             self._unconfirmed = {}
         self._confirm({*live, *bad})
         self.others = self._unconfirmed | live
         self._bad = bad
         self._read_at = now
-        return here
+        return own is not None
 
     def take_some(self, asked: Collection[str], answer: object, now: float) -> None:
         """Take in the answer to `READ` of the hosts `asked`, of which a change was heard. One that is not there has left."""
-        live, bad, _here = self._parse(answer, now)
+        live, bad = self._parse(answer, now)
+        live.pop(self._host, None)
         self._confirm(asked)
         rest = {host: registered for host, registered in self.others.items() if host not in asked}
         self.others = rest | live
@@ -223,23 +232,19 @@ class Registry:
         forgetting = [self._forget_unconfirmed_at] if self._unconfirmed else []
         return max(self._read_at + SHORTEST_PAUSE, min([self._read_at + self._freq, *deaths, *forgetting]))
 
-    def _parse(self, answer: object, now: float) -> tuple[dict[str, Registered], dict[str, str], bool]:
-        """Return the other hosts that live, the faults of those that are not acceptable, and whether this host is there."""
+    def _parse(self, answer: object, now: float) -> tuple[dict[str, Registered], dict[str, str]]:
+        """Return the hosts that live, and the faults of those that are not acceptable."""
         live: dict[str, Registered] = {}
         bad: dict[str, str] = {}
-        here = False
         for name, left, value in _rows(answer):
             try:
                 host = check_host(name)
-                if host == self._host:
-                    here = True
-                    continue
                 if not 0 < left <= LONGEST_LIFE:
                     raise RegistryError(f"its time to live in key {self._keys[1]} is {left:.0f} s")
                 live[host] = Registered(decode_value(value), now + left)
             except (TopicError, RegistryError) as error:
                 bad[name] = str(error)
-        return live, bad, here
+        return live, bad
 
 
 def _rows(answer: object) -> Iterable[tuple[str, float, bytes | None]]:

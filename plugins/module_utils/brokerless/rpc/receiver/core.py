@@ -309,10 +309,14 @@ class ReceiverCore:
             return
         self._announcement = consumed
         self._forwarding.announced(self._settings.host, consumed, now)
-        self._forwarding.matchmaker.consumed_here(frozenset(consumed))
+        self._tell_matchmaker(now)
         self._announce_at = now + ANNOUNCE_DELAY if self._announce_at is None else min(self._announce_at, now + ANNOUNCE_DELAY)
 
+    def _tell_matchmaker(self, now: float) -> None:
+        self._forwarding.matchmaker.consumed_here(frozenset(self._announcement), complete=self._delivery.all_back(now))
+
     def _announce(self, now: float) -> None:
+        self._tell_matchmaker(now)
         self._announce_at = None if self._delivery.all_back(now) else self._delivery.all_back_at
         announcement = self._what_is_consumed(now)
         self._effects.extend(ToLink(link, announcement) for link in self._links)
@@ -524,8 +528,8 @@ class ReceiverCore:
         """Go by `matchmaker` from now on."""
         self._now = now
         self._matchmaker_error = ""
-        matchmaker.consumed_here(frozenset(self._announcement))
         self._forwarding.replace_matchmaker(matchmaker, now)
+        self._tell_matchmaker(now)
         self._dial_known_hosts(now)
 
     def matchmaker_changed(self, now: float) -> None:

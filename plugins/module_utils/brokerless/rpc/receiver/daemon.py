@@ -56,7 +56,7 @@ DRAIN_SECONDS = 10.0
 FAREWELL_MS = 500
 
 
-def make_matchmaker(conf: cfg.ConfigOpts) -> MatchMaker:
+def make_matchmaker(conf: cfg.ConfigOpts, worker: int = 0) -> MatchMaker:
     """Return the MatchMaker that the options ask for. Raises a `ValueError` that names it, or its source, and the fault."""
     redis = conf.matchmaker_redis
     settings = Settings(
@@ -69,6 +69,7 @@ def make_matchmaker(conf: cfg.ConfigOpts) -> MatchMaker:
             redis.host, redis.port, redis.username or "", redis.password or "", redis.db, redis.url or "", redis.key_prefix, redis.timeout
         ),
         options=conf.rpc_zmq_matchmaker_options,
+        worker=worker,
     )
     return load_matchmaker(conf.rpc_zmq_matchmaker, settings)
 
@@ -438,7 +439,7 @@ class ReceiverDaemon:
     def _new_matchmaker(self) -> None:
         self._file_seen = _file_signature(self._core.matchmaker.watched_file)
         try:
-            matchmaker = make_matchmaker(self._conf)
+            matchmaker = make_matchmaker(self._conf, self._worker)
         except ValueError as error:
             LOG.error("%s; the ring that was read before stays in use", error)  # noqa: TRY400 - the operator's fault has no traceback
             self._core.matchmaker_failed(str(error))

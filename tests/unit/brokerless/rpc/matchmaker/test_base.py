@@ -54,7 +54,7 @@ def test_the_broker_is_the_hosts_own_receiver_unless_told_otherwise() -> None:
 def test_one_that_follows_nothing_may_be_told_everything() -> None:
     matchmaker = OneHost(Settings("control1"))
     matchmaker.follow(lambda: None)
-    matchmaker.consumed_here(frozenset({Address("compute")}))
+    matchmaker.consumed_here(frozenset({Address("compute")}), complete=True)
     matchmaker.close()
     assert (matchmaker.follows, matchmaker.problem) == (False, "")
 

@@ -35,13 +35,23 @@ def test_bare_topics_and_fanouts_mean_the_registered_hosts(matchmaker: MatchMake
 
 
 def test_own_consumers_count_at_once_and_stand_above_what_redis_says(matchmaker: MatchMakerRedis) -> None:
-    matchmaker.consumed_here(frozenset({COMPUTE, Address("zmq_replies", server="0" * 16)}))
+    matchmaker.consumed_here(frozenset({COMPUTE, Address("zmq_replies", server="0" * 16)}), complete=True)
     assert matchmaker.route(COMPUTE) == Route(("control1",))
     told(matchmaker, control1="volume", compute1="compute")
     assert matchmaker.route(COMPUTE) == Route(("compute1", "control1"))
     assert matchmaker.route(Address("volume")).hosts == ()
-    matchmaker.consumed_here(frozenset())
+    matchmaker.consumed_here(frozenset(), complete=True)
     assert matchmaker.route(COMPUTE) == Route(("compute1",))
+
+
+def test_after_a_start_services_count_for_what_they_consumed_before(matchmaker: MatchMakerRedis) -> None:
+    told(matchmaker, control1="compute")
+    assert matchmaker.route(COMPUTE) == Route(("control1",))
+    matchmaker.consumed_here(frozenset({FANOUT}), complete=False)
+    assert matchmaker.route(COMPUTE) == matchmaker.route(FANOUT) == Route(("control1",))
+    matchmaker.consumed_here(frozenset({FANOUT}), complete=True)
+    assert matchmaker.route(COMPUTE).hosts == ()
+    assert matchmaker.route(FANOUT) == Route(("control1",))
 
 
 def test_a_topic_without_a_host_is_a_problem_with_its_cause(matchmaker: MatchMakerRedis) -> None:

@@ -39,20 +39,20 @@ def test_without_redis_the_outage_is_said_and_the_end_comes_at_once() -> None:
     heard = threading.Event()
 
     def follow(consumed: Mapping[str, frozenset[Address]], problem: str) -> None:
-        assert consumed == {}
+        assert consumed == {"control1": frozenset()}
         said.append(problem)
         heard.set()
 
     follower = RedisFollower(Settings("control1", redis=RedisSettings(url="unix:///nonexistent/redis.sock", timeout=1.0)), follow)
-    follower.consumed_here(frozenset({Address("compute")}))
+    follower.consumed_here(frozenset({Address("compute")}), complete=True)
     follower.start()
     assert heard.wait(30)
-    follower.consumed_here(frozenset())
+    follower.consumed_here(frozenset(), complete=True)
     follower.stop()
     assert not follower._thread.is_alive()
     assert said[0].startswith("Redis at unix:///nonexistent/redis.sock can't be reached: ")
     assert said[0].endswith("; only this host's own consumers are known; trying again")
-    follower.consumed_here(frozenset())
+    follower.consumed_here(frozenset(), complete=True)
 
 
 def test_after_many_changes_at_once_everything_is_read() -> None:

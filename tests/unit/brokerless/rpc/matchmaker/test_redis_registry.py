@@ -119,9 +119,18 @@ def test_any_value_is_read_or_refused(value: Any) -> None:
 
 
 def test_hosts_are_taken_in_but_this_one(registry: Registry) -> None:
-    assert registry.take_all([row("compute1", TTL, "compute"), row("control1", TTL, "volume")], NOW)
-    assert registry.consumed == {"compute1": frozenset({COMPUTE})}
     assert not registry.take_all([row("compute1", TTL, "compute")], NOW)
+    assert registry.take_all([row("compute1", TTL, "compute"), row("control1", TTL, "volume")], NOW)
+    assert registry.consumed == {"compute1": frozenset({COMPUTE}), "control1": frozenset()}
+
+
+def test_what_this_host_consumed_before_is_known_from_the_first_answer(registry: Registry) -> None:
+    assert registry.before is None
+    registry.take_all([row("control1", TTL, "compute")], NOW)
+    registry.take_all([row("control1", TTL, "volume")], NOW)
+    registry.take_some(["control1"], [row("control1", TTL, "volume")], NOW)
+    assert registry.before == {COMPUTE}
+    assert registry.consumed == {"control1": frozenset({COMPUTE})}
 
 
 def test_hosts_that_are_not_there_any_more_are_forgotten(registry: Registry) -> None:
@@ -134,6 +143,7 @@ def test_a_change_concerns_its_host_alone(registry: Registry) -> None:
     registry.take_all([row("a", TTL, "compute"), row("b", TTL, "compute")], NOW)
     registry.take_some(["b", "c", "d"], [row("b", TTL, "volume"), row("c", TTL, "compute")], NOW)
     assert {host: {str(address) for address in addresses} for host, addresses in registry.consumed.items()} == {
+        "control1": set(),
         "a": {"compute"},
         "b": {"volume"},
         "c": {"compute"},

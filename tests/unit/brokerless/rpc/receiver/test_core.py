@@ -280,12 +280,14 @@ class Following(Ring):
         super().__init__(Settings("control1"), topics)
         self.fault = ""
         self.consumed: list[set[str]] = []
+        self.complete = False
 
     @property
     def problem(self) -> str:
         return self.fault
 
-    def consumed_here(self, addresses: frozenset[Address]) -> None:
+    def consumed_here(self, addresses: frozenset[Address], *, complete: bool) -> None:
+        self.complete = complete
         self.consumed.append({str(address) for address in addresses if address.topic != REPLIES_TOPIC})
 
 
@@ -337,6 +339,9 @@ def test_the_matchmaker_hears_what_is_consumed_here_when_it_changes(core_that_fo
     core.from_client(b"e", Consume(1, (parse_topic("network"),)), NOW)
     core.replace_matchmaker(later, NOW)
     assert later.consumed == [{"network"}]
+    assert not later.complete
+    core.take_effects(NOW + 60)
+    assert later.complete
 
 
 # --- strangers ---------------------------------------------------------------------------------------------------------------------------------
