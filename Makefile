@@ -88,6 +88,10 @@ fuzz: deps ## mutated bytes for every parser and both cores, guided by coverage 
 besiege: deps ## hostile frames for a real receiver, over TCP and its UNIX socket (FRAMES=1000000 SEED=1)
 	@.venv/bin/python fuzz/hostile_frames.py
 
+.PHONY: soak
+soak: deps ## real hosts under fire for minutes, every message accounted for (CASTS= CALLS= KILLS= CUTS= SECONDS= OUTAGE= LONG_OUTAGE= TTL= SEED=)
+	@PYTHONPATH=tests/functional .venv/bin/python tests/soak/run.py
+
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball
 	@.venv/bin/python tools/build_artifacts.py dist
