@@ -78,10 +78,6 @@ packaging: deps ## build the wheel and the tarball, install and use them (tests/
 bench: deps ## what the transport costs, beside its rivals (ROUNDS=3 DURATION=1 ONLY= SIZES=300,3000 OTHERS=1)
 	@PYTHONPATH=tests/functional:tests/simulation .venv/bin/python bench/run.py
 
-.PHONY: soak
-soak: deps ## real hosts under fire for minutes, every message accounted for (CASTS= CALLS= KILLS= CUTS= SECONDS= OUTAGE= LONG_OUTAGE= TTL= SEED=)
-	@PYTHONPATH=tests/functional .venv/bin/python tests/soak/run.py
-
 .PHONY: fuzz besiege
 fuzz: deps ## mutated bytes for every parser and both cores, guided by coverage (EXECS=200000 ONLY=frames,bodies INPUT=file)
 	@.venv/bin/python fuzz/run.py
