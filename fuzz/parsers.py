@@ -15,17 +15,21 @@ from typing import Any
 
 from brokerless.cmd.call_arguments import ArgumentError, parse_arguments
 from brokerless.rpc import topics
+from brokerless.rpc.bundle import bundled, unbundled
 from brokerless.rpc.context import RpcContext
 from brokerless.rpc.errors import MalformedBody
 from brokerless.rpc.json_bodies import decode_reply, decode_request, encode_failure, encode_values
+from brokerless.rpc.matchmaker.redis_registry import Registry, RegistryError, decode_value, encode_value
 from brokerless.rpc.matchmaker.ring_file import RingError, parse_ring
 from brokerless.rpc.options import OptionError, load_options
 from brokerless.rpc.protocol import Parcel, ProtocolError, decode, encode
+from brokerless.rpc.receiver.keys import KeyFileError, key_fault, parse_own_keys, parse_public_keys
 from brokerless.rpc.receiver.systemd_notify import SystemdNotifier
 from brokerless.rpc.remote_exceptions import Failure, exception_of, failure_of
 from brokerless.rpc.request_handler import RequestHandler
 from brokerless.rpc.topics import Address, TopicError, parse_topic
 from core_states import check_written
+from drawn import ME
 
 ALLOWED_MODULES = ("builtins", "brokerless.rpc.errors")
 PLACE = Path(tempfile.gettempdir())
@@ -41,6 +45,19 @@ def frames(data: bytes) -> None:
     check_written(message)
     assert count == 1 + isinstance(message, Parcel)
     assert decode(encode(message)) == message, message
+
+
+def bundles(data: bytes) -> None:
+    """Several messages in one frame."""
+    try:
+        together = unbundled([data])
+    except ProtocolError:
+        return
+    again = [list(message) for frames in bundled(map(list, together)) for message in unbundled(frames)]
+    assert again == [list(message) for message in together]
+    for message in together:
+        with contextlib.suppress(ProtocolError):
+            check_written(decode(message))
 
 
 def bodies(data: bytes) -> None:
@@ -147,6 +164,43 @@ def systemd_environment(data: bytes) -> None:
     SystemdNotifier({"WATCHDOG_USEC": texts[0], "WATCHDOG_PID": texts[1]})
 
 
+def key_files(data: bytes) -> None:
+    """A host's own keys, and the public keys of another."""
+    text = data.decode("utf-8", "replace")
+    try:
+        own = parse_own_keys(text, "own.key")
+    except KeyFileError as error:
+        assert len(str(error).splitlines()) == 1, error
+    else:
+        assert parse_own_keys(own.to_text(), "own.key") == own
+        assert own.current.secret == own.current.public or own.current.secret not in repr(own), "a secret is shown"
+    try:
+        keys = parse_public_keys(text, "there.pub")
+    except KeyFileError as error:
+        assert len(str(error).splitlines()) == 1, error
+    else:
+        assert parse_public_keys("\n".join(keys), "there.pub") == keys
+        assert not any(map(key_fault, keys))
+
+
+def redis_values(data: bytes) -> None:
+    """What Redis holds for a host, and the answer to a reading of all: host, milliseconds left and value, line by line."""
+    with contextlib.suppress(RegistryError):
+        addresses = decode_value(data)
+        assert decode_value(encode_value(addresses).encode()) == addresses
+    registry = Registry(ME, 5.0, 10.0)
+    rows = [line.split(b" ", 2) for line in data.split(b"\n")]
+    for now in (1.0, 2.0):
+        with contextlib.suppress(RegistryError):
+            registry.take_all(rows, now)
+        with contextlib.suppress(RegistryError):
+            registry.take_some(["there"], rows[1:], now)
+        registry.data_lost(now)
+        assert registry.next_reading() <= now + 5.0
+        assert len(registry.problem.splitlines()) <= 1, registry.problem
+        assert len(registry.consumed) <= len(rows) + 1
+
+
 def quiet() -> None:
     """Log nothing: what is refused here is refused a hundred thousand times."""
     logging.disable(logging.CRITICAL)
@@ -154,10 +208,13 @@ def quiet() -> None:
 
 PARSERS: dict[str, Callable[[bytes], None]] = {
     "frames": frames,
+    "bundles": bundles,
     "bodies": bodies,
     "ring-file": ring_file,
     "names": names,
     "command-line": command_line,
     "option-file": option_file,
     "systemd": systemd_environment,
+    "key-files": key_files,
+    "redis-values": redis_values,
 }

@@ -28,7 +28,7 @@ SLOW = {"option-file": 100, "receiver-core": 20, "driver-session": 10, "bodies":
 INPUT_SECONDS = 20
 """An input that takes longer is a fault."""
 MEMORY_MB = 1024
-LONGEST = {"frames": 70_000, "receiver-core": 3000, "driver-session": 2000, "bodies": 4000, "systemd": 6000}
+LONGEST = {"frames": 70_000, "bundles": 5000, "receiver-core": 3000, "driver-session": 2000, "bodies": 4000, "systemd": 6000}
 """The longest inputs, in bytes; 400 for the others."""
 
 

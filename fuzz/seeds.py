@@ -6,12 +6,18 @@ from __future__ import annotations
 
 import random
 
+from brokerless.rpc.bundle import bundled
 from brokerless.rpc.json_bodies import encode_failure, encode_values
+from brokerless.rpc.matchmaker.redis_registry import encode_value
 from brokerless.rpc.protocol import encode
+from brokerless.rpc.receiver.keys import KeyPair, OwnKeys, to_z85
 from brokerless.rpc.remote_exceptions import failure_of
+from brokerless.rpc.topics import Address
 from drawn import DRAWN, Draw
 
 _STORIES = 40
+_SECRET = to_z85(bytes(range(100, 132)))
+_KEY = to_z85(bytes(range(32)))
 
 
 def _messages() -> list[bytes]:
@@ -31,6 +37,7 @@ def _stories() -> list[bytes]:
 
 SEEDS: dict[str, list[bytes]] = {
     "frames": _messages(),
+    "bundles": [next(iter(bundled([[message[1:]], [message[1:], b"body"]])))[0] for message in _messages()],
     "receiver-core": _stories(),
     "driver-session": _stories(),
     "bodies": [
@@ -61,6 +68,15 @@ SEEDS: dict[str, list[bytes]] = {
         b"[DEFAULT]\nrpc_zmq_host = c1\nrpc_zmq_start_port = 9500\nrpc_zmq_port_count = 51\nrpc_zmq_metrics_port = 9550\n",
         b"[DEFAULT]\nrpc_zmq_host_addresses = a:127.0.0.1,b:[::1]\nallowed_rpc_exception_modules = a,b\nrpc_response_timeout = 0.5\n",
         b"[DEFAULT]\nrpc_zmq_matchmaker = $rpc_zmq_host\nrpc_zmq_topic_backlog = 4096\n[other]\nx = y\n  continued\n",
+    ],
+    "key-files": [
+        OwnKeys(KeyPair(_KEY, _SECRET), KeyPair(_KEY, _SECRET), _KEY).to_text().encode(),
+        OwnKeys(KeyPair(_KEY, _SECRET)).to_text().encode(),
+        f"# there\n{_KEY} # old\n".encode(),
+    ],
+    "redis-values": [
+        encode_value((Address("compute"), Address("compute", server="c1"), Address("a", exchange="nova", namespace="cell1", fanout=True))).encode(),
+        b'there 9000 {"format":1,"consumes":["//compute"]}\nhere 100 {"format":1,"consumes":["ns/ex/fanout~compute"]}\nb nan x',
     ],
     "systemd": [b"30000000\n1", b"0\n", b"x\ny"],
 }
