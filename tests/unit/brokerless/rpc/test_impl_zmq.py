@@ -111,7 +111,7 @@ def test_a_fanout_goes_to_all_and_is_never_called(conf: cfg.ConfigOpts, driver: 
 
 def test_a_notification_has_dashes_for_dots_and_needs_no_method(conf: cfg.ConfigOpts, driver: RecordingDriver) -> None:
     impl_zmq.notify(conf, None, "notifications.info", {"event_type": "create"}, True)
-    assert driver.casts == [("notifications-info", Request({}, {"event_type": "create"}, None, {}, "1.0", None), 9.0, True)]
+    assert driver.casts == [("notifications-info", Request({}, {"event_type": "create"}, None, {}, "1.0", None), 3600.0, True)]
 
 
 def test_call_returns_the_last_value_and_multicall_all(conf: cfg.ConfigOpts, driver: RecordingDriver) -> None:
