@@ -50,8 +50,12 @@ def test_hosts_that_left_are_removed_and_those_of_other_runs_stay(allow: Any, tm
     (tmp_path / "notes").write_text("mine")
     result = allow(host("a", A1), keep=["b", "d"])
     assert (result["removed"], result["kept"], result["missing"]) == (["c"], ["b"], ["d"])
-    assert "has no public key of d" in str(result["warnings"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pub", "b.pub", "notes"]
+
+
+def test_a_host_that_nobody_knows_a_key_of_is_warned_of(run_module: Any, tmp_path: Path) -> None:
+    result = run_module(main, path=str(tmp_path), hosts=[host("a", A1)], keep=["b"])
+    assert f"{tmp_path} has no public key of b, and this run does not know it" in str(result["warnings"])
 
 
 def test_another_order_is_a_change_and_other_comments_are_not(allow: Any, tmp_path: Path) -> None:
