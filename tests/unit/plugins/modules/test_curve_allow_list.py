@@ -53,11 +53,6 @@ def test_hosts_that_left_are_removed_and_those_of_other_runs_stay(allow: Any, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pub", "b.pub", "notes"]
 
 
-def test_a_host_that_nobody_knows_a_key_of_is_warned_of(run_module: Any, tmp_path: Path) -> None:
-    result = run_module(main, path=str(tmp_path), hosts=[host("a", A1)], keep=["b"])
-    assert f"{tmp_path} has no public key of b, and this run does not know it" in str(result["warnings"])
-
-
 def test_another_order_is_a_change_and_other_comments_are_not(allow: Any, tmp_path: Path) -> None:
     (tmp_path / "a.pub").write_text(f"# mine\n{A1} # in use\n{A2}\n")
     assert allow(host("a", A1, A2), mode="0644")["changed"] is False
