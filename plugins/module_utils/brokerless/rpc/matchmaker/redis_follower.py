@@ -149,7 +149,7 @@ class RedisFollower:
             self._registered = None
             try:
                 async with self._client() as client, client.pubsub() as changes:
-                    await changes.subscribe(self._channel)
+                    await self._subscribe(changes)
                     await self._catch_up(client)
                     failures = 0
                     async with asyncio.TaskGroup() as group:
@@ -163,6 +163,12 @@ class RedisFollower:
                 self._say_outage(_first(group))
             failures += 1
             await asyncio.sleep(FIRST_PAUSE + pause.compute(failures))
+
+    async def _subscribe(self, changes: Any) -> None:
+        """Return when Redis says that changes will be heard of: only then nothing is missed between them and what is read."""
+        await changes.subscribe(self._channel)
+        if await changes.get_message(timeout=self._settings.redis.timeout) is None:
+            raise exceptions.TimeoutError(f"no answer for {self._settings.redis.timeout:g} s")
 
     async def _catch_up(self, client: redis.Redis) -> None:
         """Register, and read everything. Whatever changes from here on is heard of."""
