@@ -59,5 +59,9 @@ class Envelope:
     hops: int = 0
     attempt: int = 0
 
+    def rewritten(self, host: str, ttl: float, settled: int, after: int, hops: int, attempt: int) -> Envelope:
+        """Return the envelope with what changes on its way. `dataclasses.replace` takes six times as long, and each receiver does this twice."""
+        return Envelope(self.id, self.pattern, self.address, self.sender, ttl, host, settled, after, self.answers, hops, attempt)
+
     def __str__(self) -> str:
         return f"{self.pattern.name.lower()} {self.id} for {self.address}"

@@ -36,6 +36,8 @@ _SMALL_HEADER = 4096
 _MAX_DEPTH = 5
 _MAX_NUMBER = (1 << 63) - 1
 _ID = re.compile(r"[0-9a-f]{16}")
+_MAX_TTL_MS = int(MAX_TTL * 1000)
+_PATTERNS = {int(pattern): pattern for pattern in Pattern}
 
 Taken: TypeAlias = tuple[tuple[str, int, tuple[int, ...]], ...]
 """Of each sending process: its id, the number below which all has ended, and the numbers taken from there on."""
@@ -282,19 +284,20 @@ def decode(frames: Sequence[bytes]) -> Message:
         raise ProtocolError(f"a header that is not MessagePack: {error}") from error
     if not isinstance(fields, list) or len(fields) < 2:
         raise ProtocolError("a header that is not an array of a version, a kind and fields")
-    version, kind, *values = fields
+    version, kind = fields[0], fields[1]
     if version.__class__ is not int or version != VERSION:
         raise ProtocolError(f"protocol version {_shown(version)}; this is version {VERSION}")
-    is_parcel = kind.__class__ is int and kind == _KINDS[Parcel]
     reader = _READERS.get(kind) if kind.__class__ is int else None
-    if reader is None and not is_parcel:
+    if reader is None:
         raise ProtocolError(f"unknown kind of message {_shown(kind)}")
+    is_parcel = reader is _read_envelope
     if len(frames) != 1 + is_parcel:
         raise ProtocolError(f"{len(frames)} frames in a message that has {1 + is_parcel}")
     try:
-        return Parcel(_read_envelope(values), frames[1]) if reader is None else reader(values)
+        read = reader(fields[2:])
     except TopicError as error:
         raise ProtocolError(str(error)) from error
+    return Parcel(read, frames[1]) if isinstance(read, Envelope) else read
 
 
 def _unpack_large(header: bytes) -> Any:
@@ -408,52 +411,59 @@ def _message_id(value: Any) -> MessageId:
     if not isinstance(value, list) or len(value) != 2:
         raise ProtocolError("a message id is not an array of origin and number")
     origin, number = value
-    return MessageId(_incarnation(origin, "origin"), _number(number, "number", least=1))
+    if number.__class__ is not int or not 0 < number <= _MAX_NUMBER or origin.__class__ is not str or not _ID.fullmatch(origin):
+        return MessageId(_incarnation(origin, "origin"), _number(number, "number", least=1))
+    return MessageId(origin, number)
 
 
-@functools.lru_cache(maxsize=4096)
-def _checked_address(topic: str, server: str, fanout: bool, exchange: str, namespace: str) -> Address:
-    return Address(topic, server, fanout, exchange, namespace).checked()
-
-
-def _address(value: Any) -> Address:
-    topic, server, fanout, exchange, namespace = _fields(_array(value, "address"), 5)
+@functools.lru_cache(maxsize=4096, typed=True)
+def _checked_address(topic: Any, server: Any, fanout: Any, exchange: Any, namespace: Any) -> Address:
     if not isinstance(fanout, bool):
         raise ProtocolError("fanout is not true or false")
     for part in (topic, server, exchange, namespace):
         _text(part, "a part of the address")
-    return _checked_address(topic, server, fanout, exchange, namespace)
+    return Address(topic, server, fanout, exchange, namespace).checked()
 
 
-@functools.lru_cache(maxsize=4096)
-def _checked_host(value: str) -> str:
-    return check_host(value)
+def _address(value: Any) -> Address:
+    parts = _fields(_array(value, "address"), 5)
+    try:
+        return _checked_address(*parts)
+    except TypeError as error:
+        raise ProtocolError("a part of the address is an array or a map") from error
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _checked_host(value: Any) -> str:
+    return check_host(_text(value, "host"))
 
 
 def _host(value: Any) -> str:
-    return _checked_host(_text(value, "host"))
+    try:
+        return _checked_host(value)
+    except TypeError as error:
+        raise ProtocolError("host is an array or a map") from error
 
 
 def _read_envelope(values: list[Any]) -> Envelope:
     message, pattern, address, sender, ttl, host, settled, after, answers, hops, attempt = _fields(values, 11)
-    try:
-        known_pattern = Pattern(_number(pattern, "pattern"))
-    except ValueError as error:
-        raise ProtocolError(f"unknown pattern {_shown(pattern)}") from error
+    known_pattern = _PATTERNS.get(pattern) if pattern.__class__ is int else None
+    if known_pattern is None:
+        raise ProtocolError(f"unknown pattern {_shown(pattern)}")
     if (answers is not None) != (known_pattern is Pattern.REPLY):
         raise ProtocolError("a reply must say which call it answers, and nothing else may")
     return Envelope(
-        id=_message_id(message),
-        pattern=known_pattern,
-        address=_address(address),
-        sender=_host(sender),
-        ttl=_number(ttl, "ttl", int(MAX_TTL * 1000)) / 1000,
-        host=_host(host) if host != "" else "",
-        settled=_number(settled, "settled"),
-        after=_number(after, "after"),
-        answers=_message_id(answers) if answers is not None else None,
-        hops=_number(hops, "hops", MAX_HOPS + 1),
-        attempt=_number(attempt, "attempt"),
+        _message_id(message),
+        known_pattern,
+        _address(address),
+        _host(sender),
+        _number(ttl, "ttl", _MAX_TTL_MS) / 1000,
+        _host(host) if host != "" else "",
+        _number(settled, "settled"),
+        _number(after, "after"),
+        _message_id(answers) if answers is not None else None,
+        _number(hops, "hops", MAX_HOPS + 1),
+        _number(attempt, "attempt"),
     )
 
 
@@ -530,7 +540,8 @@ def _read_report(values: list[Any]) -> Report:
     return Report(_number(token, "token"), _text(answer, "answer", MAX_HEADER))
 
 
-_READERS: dict[int, Callable[[list[Any]], Message]] = {
+_READERS: dict[int, Callable[[list[Any]], Message | Envelope]] = {
+    _KINDS[Parcel]: _read_envelope,
     _KINDS[Hello]: _read_hello,
     _KINDS[Welcome]: _read_welcome,
     _KINDS[WhoAreYou]: lambda values: WhoAreYou(*_fields(values, 0)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from typing import TypeAlias
 
 from .. import protocol
@@ -246,7 +246,8 @@ class Delivery:
             arrival.handed_at = now
             self.tally.count("handed_over", envelope)
             self.tally.seconds["delivery"].observe(now - arrival.deadline + envelope.ttl)
-            self._send(client.key, Parcel(replace(envelope, ttl=arrival.deadline - now, host=self._host), arrival.parcel.body))
+            handed = envelope.rewritten(self._host, arrival.deadline - now, envelope.settled, envelope.after, envelope.hops, envelope.attempt)
+            self._send(client.key, Parcel(handed, arrival.parcel.body))
 
     def _return(self, back: Back, envelope: Envelope, reason: str, text: str) -> None:
         self.tally.count(f"returned_{reason}", envelope)

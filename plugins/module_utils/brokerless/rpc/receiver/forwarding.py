@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .. import protocol
@@ -435,8 +435,7 @@ class Forwarding:
 
     def _written(self, envelope: Envelope, copy: Copy, now: float) -> Envelope:
         """Return the envelope as it is true now."""
-        return replace(
-            envelope,
+        return envelope.rewritten(
             host="" if copy.to_broker else copy.lane.host,
             ttl=max(0.0, copy.outgoing.deadline - now),
             settled=self._notifications.settled() if envelope.id in self._notifications else self._settled.get(envelope.id.origin, 0),
