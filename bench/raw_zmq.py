@@ -32,11 +32,14 @@ class RawSender(Sender):
         self._fanouts = fanouts
         self._subscribers = subscribers
         self._context = zmq.Context()
+        self._made: list[zmq.Socket[bytes]] = []
+        """What a thread leaves behind stays open, so that nothing is dropped that is under way."""
 
     def _connected(self, kind: int, place: str) -> zmq.Socket[bytes]:
         made = self._context.socket(kind)
         made.setsockopt(zmq.LINGER, -1 if kind == zmq.PUSH else 0)
         made.connect(place)
+        self._made.append(made)
         return made
 
     def caller(self) -> Callable[[str], object]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -78,6 +79,9 @@ def _work(conf: cfg.ConfigOpts, matchmaker: MatchMaker, notifier: Notifier, work
         return _refuse(error)
     name = f"worker {worker} of host" if conf.rpc_zmq_receiver_workers > 1 else "host"
     LOG.info("%s %s, %s, %d hosts; ready", name, conf.rpc_zmq_host, matchmaker, len(matchmaker.hosts()))
+    # What is there now stays, and what comes lives for milliseconds: to look for garbage at every 700th object finds none, for a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     daemon.run()
     return 0
 

@@ -138,7 +138,7 @@ class ReceiverCore:
         self._started_at = now
         self._next_beat = now
         self._batches: dict[Source, _AcceptedBatch] = {}
-        self._spoken_to: set[Source] = set()
+        self._spoken_to: set[bytes | str] = set()
         self._links: dict[bytes, str] = {}
         self._link_heard_at: dict[bytes, float] = {}
         self._announcement: tuple[Address, ...] = ()
@@ -176,11 +176,16 @@ class ReceiverCore:
             self._look_after_peers(now)
         if self._announce_at is not None and now >= self._announce_at:
             self._announce(now)
-        for destination in [destination for destination, batch in self._batches.items() if batch.send_at <= now or destination in self._spoken_to]:
-            self._flush(destination)
+        for source in [source for source, batch in self._batches.items() if batch.send_at <= now or self._whose(source) in self._spoken_to]:
+            self._flush(source)
         self._spoken_to.clear()
         effects, self._effects = self._effects, []
         return effects
+
+    def _whose(self, source: Source) -> bytes | str | None:
+        """Return the client's key, or the host whose link it is: who is spoken to anyhow is told at the same time what was accepted."""
+        kind, key = source
+        return key if kind == "client" else self._links.get(key)
 
     def next_wake(self) -> float:
         """Return when `tick` must be called at the latest."""
@@ -193,7 +198,7 @@ class ReceiverCore:
         self._effects.append(Say(level, text))
 
     def _send_to_client(self, client: bytes, parcel: Parcel) -> None:
-        self._spoken_to.add(("client", client))
+        self._spoken_to.add(client)
         self._effects.append(ToClient(client, parcel))
 
     def _send_to_host(self, host: str, message: Parcel | Seek) -> None:
@@ -201,6 +206,7 @@ class ReceiverCore:
             self._delivery.arrive(message, None, self._now)
         else:
             self._peers[host].used_at = self._now
+            self._spoken_to.add(host)
             self._effects.append(ToPeer(host, message))
 
     def _give_verdict(self, back: Back, verdict: Accepted | Returned | Held) -> None:
