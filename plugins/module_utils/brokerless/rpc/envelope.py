@@ -41,8 +41,8 @@ class Envelope:
     seconds, what was left of it when the envelope was written; hosts' clocks need not agree.
 
     Two numbers of the sending process make delivery exact at little cost. Every message of it below `settled` has come to its end and will
-    never be sent again, so a receiver need only remember what it took from there on. `after` (0 for none) is the message that must have been
-    accepted before this one, which keeps a directed topic in order when links break.
+    never be sent again, so a receiver need only remember what it took from there on. `after` (0 for none), which the
+    sender's receiver writes, is the message that must have been accepted before this one, which keeps a directed topic in order when links break.
 
     A reply carries in `answers` the call it belongs to. `attempt` counts from 0; above it, an earlier copy may have arrived.
     """

@@ -483,6 +483,9 @@ class Connection:
         address = self._addresses_of.pop(effect.number, None)
         if address is not None:
             self._backlog.leave(address)
+        waiter = self._waiting_calls.get(effect.number)
+        if waiter is not None and not effect.failure:
+            waiter.note = "it was handed over, and whoever works on it has not answered"
 
     def _note(self, effect: Note) -> None:
         waiter = self._waiting_calls.get(effect.number)

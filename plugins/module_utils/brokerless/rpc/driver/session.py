@@ -81,7 +81,6 @@ class Session:
         self._why_not = ""
         self._last_number = 0
         self._unsettled: dict[int, Unsettled] = {}
-        self._last_directed: dict[Address, int] = {}
         self._deadlines: Deadlines[int] = Deadlines()
         self._seen = Seen()
         self._to_accept: list[MessageId] = []
@@ -224,9 +223,6 @@ class Session:
         if answers is not None:
             envelope.host = answers.sender
             envelope.answers = answers.id
-        elif address.server:
-            envelope.after = self._last_directed.get(address, 0)
-            self._last_directed[address] = number
         unsettled = self._unsettled[number] = Unsettled(envelope, body, deadline)
         self._deadlines.set(number, deadline)
         if self._ready:
@@ -237,8 +233,6 @@ class Session:
         envelope = unsettled.envelope
         envelope.ttl = max(0.0, unsettled.deadline - now)
         envelope.settled = next(iter(self._unsettled))
-        if envelope.after and envelope.after not in self._unsettled:
-            envelope.after = 0
         unsettled.sent = True
         self._transmit(Parcel(envelope, unsettled.body))
 
@@ -251,9 +245,6 @@ class Session:
         if unsettled is None:
             return
         self._deadlines.discard(number)
-        address = unsettled.envelope.address
-        if self._last_directed.get(address) == number:
-            del self._last_directed[address]
         self._effects.append(Settled(number, failure))
 
     def _returned(self, returned: Returned, _now: float) -> None:
@@ -356,7 +347,7 @@ class Session:
         silence = now - self._heard_at
         if silence > 3 * self._me.heartbeat:
             return f"the receiver has been silent for {silence:.1f} s"
-        return note
+        return note or "no consumer has taken it: all are busy, or one does not answer"
 
     def farewell(self) -> None:
         """Say goodbye: the process takes and sends nothing more."""

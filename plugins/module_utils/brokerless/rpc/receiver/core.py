@@ -105,6 +105,15 @@ class Peer:
 
 
 @dataclass(slots=True)
+class _Link:
+    """A connection that another host's receiver made."""
+
+    host: str
+    incarnation: str
+    heard_at: float
+
+
+@dataclass(slots=True)
 class _AcceptedBatch:
     """Acceptances for one destination that have not been sent yet."""
 
@@ -139,8 +148,7 @@ class ReceiverCore:
         self._next_beat = now
         self._batches: dict[Source, _AcceptedBatch] = {}
         self._spoken_to: set[bytes | str] = set()
-        self._links: dict[bytes, str] = {}
-        self._link_heard_at: dict[bytes, float] = {}
+        self._links: dict[bytes, _Link] = {}
         self._announcement: tuple[Address, ...] = ()
         self._announce_at: float | None = now + SILENT_BEATS * settings.heartbeat
         self._peers: dict[str, Peer] = {}
@@ -185,7 +193,10 @@ class ReceiverCore:
     def _whose(self, source: Source) -> bytes | str | None:
         """Return the client's key, or the host whose link it is: who is spoken to anyhow is told at the same time what was accepted."""
         kind, key = source
-        return key if kind == "client" else self._links.get(key)
+        if kind == "client":
+            return key
+        link = self._links.get(key)
+        return link.host if link is not None else None
 
     def next_wake(self) -> float:
         """Return when `tick` must be called at the latest."""
@@ -215,7 +226,11 @@ class ReceiverCore:
         else:
             self._tell_source(("link", back), verdict)
 
-    def _tell_source(self, source: Source, message: Accepted | Returned | Held | Assigned) -> None:
+    def _tell_source(self, source: Source, message: Accepted | Returned | Held | Assigned) -> bool:
+        """Tell whoever a message came from; return whether there still is a connection to it."""
+        kind, key = source
+        if key not in (self._delivery.clients if kind == "client" else self._links):
+            return False
         if isinstance(message, Accepted):
             batch = self._batches.get(source)
             if batch is None:
@@ -225,6 +240,7 @@ class ReceiverCore:
                 self._flush(source)
         else:
             self._send_to_source(source, message)
+        return True
 
     def _flush(self, source: Source) -> None:
         self._send_to_source(source, Accepted(tuple(self._batches.pop(source).messages)))
@@ -233,7 +249,7 @@ class ReceiverCore:
         kind, key = source
         if kind == "client" and key in self._delivery.clients:
             self._effects.append(ToClient(key, message))
-        elif kind == "link" and key in self._links and not isinstance(message, Assigned):
+        elif kind == "link" and key in self._links:
             self._effects.append(ToLink(key, message))
 
     # --- services of this host ---------------------------------------------------------------------------------------------------------------
@@ -339,14 +355,15 @@ class ReceiverCore:
             if message.role != "receiver":
                 self.refused(f"link {link.hex()}", "it is not a receiver", now)
                 return
-            if self._links.get(link, message.host) != message.host:
-                self.refused(f"receiver of {self._links[link]}", f"it now calls itself {message.host}", now)
+            known = self._links.get(link)
+            if known is not None and known.host != message.host:
+                self.refused(f"receiver of {known.host}", f"it now calls itself {message.host}", now)
                 return
+            self._drop_links_before(message, now)
             if link not in self._links and len(self._links) >= MAX_LINKS:
                 self.refused(f"receiver of {message.host}", f"{MAX_LINKS} receivers are connected already", now)
                 return
-            self._links[link] = message.host
-            self._link_heard_at[link] = now
+            self._links[link] = _Link(message.host, message.incarnation, now)
             self.dial_soon(message.host, now)
             self._effects.append(ToLink(link, Welcome(self._settings.host, self._settings.incarnation)))
             self._effects.append(ToLink(link, self._what_is_consumed(now)))
@@ -357,7 +374,7 @@ class ReceiverCore:
             if not isinstance(message, Bye):
                 self._effects.append(ToLink(link, WhoAreYou()))
             return
-        self._link_heard_at[link] = now
+        self._links[link].heard_at = now
         if isinstance(message, Parcel):
             self.counters["from_peers"] += 1
             self.counters["bytes_from_peers"] += len(message.body)
@@ -369,7 +386,13 @@ class ReceiverCore:
         elif isinstance(message, Bye):
             self.link_gone(link, now)
         else:
-            self.refused(f"receiver of {self._links[link]}", f"{type(message).__name__} is not for the receiver that was connected to", now)
+            self.refused(f"receiver of {self._links[link].host}", f"{type(message).__name__} is not for the receiver that was connected to", now)
+
+    def _drop_links_before(self, hello: Hello, now: float) -> None:
+        """Hear nothing more on earlier connections of the same receiver: what was said there and is read only now was sent again since."""
+        for key, link in list(self._links.items()):
+            if (link.host, link.incarnation) == (hello.host, hello.incarnation):
+                self.link_gone(key, now)
 
     def _parcel_from_link(self, link: bytes, parcel: Parcel, now: float) -> None:
         envelope = parcel.envelope
@@ -378,14 +401,13 @@ class ReceiverCore:
         elif not envelope.host:
             self._forwarding.submit(parcel, ("link", link), now)
         else:
-            text = f"it is for host {envelope.host} and came to {self._settings.host}: check the name resolution of {self._links[link]}"
+            text = f"it is for host {envelope.host} and came to {self._settings.host}: check the name resolution of {self._links[link].host}"
             self._effects.append(ToLink(link, Returned(envelope.id, protocol.WRONG_HOST, text)))
 
     def link_gone(self, link: bytes, now: float) -> None:
         """A connection that another host's receiver made is gone."""
         self._now = now
         self._links.pop(link, None)
-        self._link_heard_at.pop(link, None)
         self._batches.pop(("link", link), None)
 
     # --- other hosts' receivers, on connections that we made ------------------------------------------------------------------------------------
@@ -485,7 +507,7 @@ class ReceiverCore:
                 self._peers[host] = Peer(host, PeerState.DOWN, now, now, now)
         known = set(map(self._forwarding.name_of, self._forwarding.matchmaker.hosts()))
         if self._forwarding.matchmaker.dials_back:
-            known.update(self._links.values())
+            known.update(link.host for link in self._links.values())
         for peer in list(self._peers.values()):
             outstanding = self._forwarding.targets[peer.host].outstanding()
             if outstanding:
@@ -516,7 +538,7 @@ class ReceiverCore:
         self._look_after_peers(now)
         self._delivery.tick(now)
         self._forwarding.tick(now)
-        for link in [link for link, heard_at in self._link_heard_at.items() if now - heard_at > LINK_BEATS * self._settings.heartbeat]:
+        for link in [key for key, link in self._links.items() if now - link.heard_at > LINK_BEATS * self._settings.heartbeat]:
             self.link_gone(link, now)
         for bounds in self._bounds():
             for line in bounds.take_lines(now):

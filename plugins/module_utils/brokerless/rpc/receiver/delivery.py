@@ -61,6 +61,8 @@ class Arrival:
     """Of a fanout, the clients that have yet to take it."""
     taken_by_any: bool = False
     handed_at: float = 0.0
+    cut_short: bool = False
+    """Whether this receiver is to end before all have taken it: it must be sent again to the next."""
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ class Client:
     name: str
     pid: int
     credit: int
-    addresses: frozenset[Address] = frozenset()
+    addresses: tuple[Address, ...] = ()
     in_hand: OrderedDict[MessageId, Arrival] = field(default_factory=OrderedDict)
 
 
@@ -230,7 +232,7 @@ class Delivery:
             message, arrival = next(iter(queue.waiting.items()))
             envelope = arrival.parcel.envelope
             if self._seen.has_ended(message) or arrival.deadline <= now:
-                del queue.waiting[message]
+                self._take_from(queue, arrival)
                 self._end_unheard(arrival, protocol.EXPIRED, f"its time was over before a consumer of {queue.address} at {self._host} took it")
                 continue
             if arrival.not_before > now:
@@ -260,13 +262,29 @@ class Delivery:
             return
         if self._is_on_its_way(message, arrival):
             return
-        self._forget(message)
         if arrival.taken_by_any:
-            self._verdict(arrival.back, Accepted((message,)))
+            self._end_taken(arrival)
         else:
+            self._forget(message)
             if reason != protocol.CONSUMER_GONE:
                 self._seen.discard(message)
             self._return(arrival.back, arrival.parcel.envelope, reason, text)
+
+    @staticmethod
+    def _take_from(queue: Queue, arrival: Arrival) -> None:
+        """Let a message wait in the queue no longer; if it is a fanout, whoever it waited for there gets it no more."""
+        del queue.waiting[arrival.parcel.envelope.id]
+        if queue.address.fanout:
+            arrival.takers.difference_update(queue.clients)
+
+    def _end_taken(self, arrival: Arrival) -> None:
+        message = arrival.parcel.envelope.id
+        self._forget(message)
+        if arrival.cut_short:
+            self._seen.discard(message)
+            self._return(arrival.back, arrival.parcel.envelope, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
+        else:
+            self._verdict(arrival.back, Accepted((message,)))
 
     def _is_on_its_way(self, message: MessageId, arrival: Arrival) -> bool:
         return (
@@ -306,12 +324,12 @@ class Delivery:
             self.leave(earlier.key, now)
         self._seen.merge(hello.taken, now + LATE + self._patience)
         self.clients[key] = Client(key, hello.incarnation, hello.name, hello.pid, hello.window)
-        taken = {MessageId(origin, number) for origin, _settled, numbers in hello.taken for number in numbers}
+        taken = dict.fromkeys(MessageId(origin, number) for origin, _settled, numbers in hello.taken for number in numbers)
         limbo = self._limbo.pop(hello.incarnation, None)
         if limbo is not None:
             self._settle_what_was_in_hand(limbo.in_hand, taken, limbo.key, now)
-        for message in taken.intersection(self._arrivals):
-            if not self._arrivals[message].parcel.envelope.address.fanout:
+        for message in taken:
+            if message in self._arrivals and not self._arrivals[message].parcel.envelope.address.fanout:
                 self._accept_waiting(message)
         self.consume(key, (), now)
 
@@ -323,7 +341,7 @@ class Delivery:
         arrival.taken_by_any = True
         self._end_unheard(arrival, protocol.EXPIRED, "")
 
-    def _settle_what_was_in_hand(self, in_hand: OrderedDict[MessageId, Arrival], taken: set[MessageId], key: bytes, now: float) -> None:
+    def _settle_what_was_in_hand(self, in_hand: OrderedDict[MessageId, Arrival], taken: Collection[MessageId], key: bytes, now: float) -> None:
         for message, arrival in reversed(in_hand.items()):
             arrival.takers.discard(key)
             if message in taken:
@@ -356,10 +374,10 @@ class Delivery:
     def consume(self, key: bytes, addresses: Iterable[Address], now: float) -> None:
         """Let the client consume `addresses` from now on, and the replies to its own calls, and nothing else."""
         client = self.clients[key]
-        wanted = frozenset({*addresses, _reply_box(client)})
-        for address in client.addresses - wanted:
+        wanted = dict.fromkeys((*addresses, _reply_box(client)))
+        for address in [address for address in client.addresses if address not in wanted]:
             self._stop_consuming(client, address, now)
-        client.addresses = wanted
+        client.addresses = tuple(wanted)
         for address in wanted:
             queue_key = (address, key if address.fanout else b"")
             queue = self._queues.setdefault(queue_key, Queue(address))
@@ -393,8 +411,7 @@ class Delivery:
             arrival.taken_by_any = True
             arrival.takers.discard(key)
             if not arrival.takers:
-                self._forget(message)
-                self._verdict(arrival.back, Accepted((message,)))
+                self._end_taken(arrival)
 
     def credit(self, key: bytes, grant: Credit, now: float) -> None:
         """The client can take more."""
@@ -411,7 +428,7 @@ class Delivery:
         for address in client.addresses:
             self._stop_consuming(client, address, now)
         if certain:
-            self._settle_what_was_in_hand(client.in_hand, set(), key, now)
+            self._settle_what_was_in_hand(client.in_hand, (), key, now)
         elif client.in_hand:
             self._limbo[client.origin] = _Limbo(key, client.in_hand, now + self._patience)
 
@@ -427,9 +444,12 @@ class Delivery:
                 self._end_unheard(arrival, protocol.CONSUMER_GONE, f"the consumer of {envelope.address} at {self._host} died with it in hand")
         for message in self._deadlines.due(now):
             arrival = self._arrivals[message]
+            self._early_fanouts.pop(message, None)
             for queue in self._queues_of(arrival):
-                if queue.waiting.pop(message, None) is not None and not queue.waiting and not queue.clients:
-                    del self._queues[(queue.address, b"")]
+                if message in queue.waiting:
+                    self._take_from(queue, arrival)
+                    if not queue.waiting and not queue.clients:
+                        del self._queues[(queue.address, b"")]
             address = arrival.parcel.envelope.address
             self._end_unheard(arrival, protocol.EXPIRED, f"its time was over before a consumer of {address} at {self._host} took it")
         if self._waits_for_all and self.all_back(now):
@@ -450,9 +470,10 @@ class Delivery:
         for arrival in early:
             self._end_unheard(arrival, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
         for queue in list(self._queues.values()):
-            waiting = list(queue.waiting.values())
-            queue.waiting.clear()
-            for arrival in waiting:
+            for arrival in list(queue.waiting.values()):
+                if arrival.parcel.envelope.address.fanout:
+                    arrival.cut_short = True
+                self._take_from(queue, arrival)
                 self._end_unheard(arrival, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
 
     @property

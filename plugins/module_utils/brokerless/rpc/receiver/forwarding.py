@@ -36,7 +36,7 @@ SEEK_PAUSE = 0.5
 MAX_ORIGINS = 10_000
 """Of so many sending processes it is remembered what they have settled, whether or not a message of theirs is on its way."""
 LATE = 60.0
-"""How many seconds longer than it may live it is remembered that a notification was put into the store."""
+"""How many seconds longer than it may live it is remembered that a notification was put into the store, and to which host a message went."""
 TOO_MANY_OF_ONE = Bound("messages_of_one_sender", "too many messages of a sender at {subject} wait here: further ones go back to it as failed")
 NOTIFICATION_DROPPED = Bound("notifications", "a notification for {subject} was dropped: nobody listened in time, or there were too many")
 MAX_STRANGERS = 100
@@ -47,7 +47,8 @@ SendToHost = Callable[[str, "Parcel | Seek"], None]
 Source = tuple[str, bytes]
 """Whom to tell what became of a message: ("client", key) or ("link", key); nobody needs to be told of what is in the store of notifications."""
 STORE: Source = ("store", b"")
-TellSource: TypeAlias = "Callable[[Source, Accepted | Returned | Held | Assigned], None]"
+TellSource: TypeAlias = "Callable[[Source, Accepted | Returned | Held | Assigned], bool]"
+"""Returns whether there still is a connection to the source."""
 Say = Callable[[int, str], None]
 
 
@@ -61,6 +62,11 @@ class Outgoing:
     copies: dict[str, Copy] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     in_grace: bool = False
+    relayed_to: str = ""
+    """The host that the broker said it gave it to."""
+    before: Outgoing | None = None
+    behind: Outgoing | None = None
+    """The neighbours among the messages of the same process for the same directed topic that are on their way."""
 
 
 @dataclass(slots=True)
@@ -149,6 +155,7 @@ class Forwarding:
         self._outgoing: dict[MessageId, Outgoing] = {}
         self._settled: dict[str, int] = {}
         self._settled_limit = MAX_ORIGINS
+        self._last: dict[tuple[str, Address], Outgoing] = {}
         self._deadlines: Deadlines[MessageId] = Deadlines()
         self._homeless: dict[Address, OrderedDict[MessageId, Outgoing]] = {}
         self._seekers: dict[Address, Seekers] = {}
@@ -158,12 +165,16 @@ class Forwarding:
         self._names = dict.fromkeys(LOOPBACK, self._host)
         self._of_source: Counter[Source] = Counter()
         self._notifications = NotificationStore(settings.incarnation, settings.notifications)
+        # Where messages for a bare topic went, by origin and number, empty if they came back: a sender whose connection breaks may not have heard.
+        self._went_to: dict[str, dict[int, str]] = {}
+        self._went_until: dict[str, float] = {}
+        self._went_due: Deadlines[str] = Deadlines()
+        self._senderless: dict[MessageId, Outgoing] = {}
         self.targets: dict[str, Target] = {self._host: Target(self._host, 0.0, settings.incarnation, "")}
         self.tally = Tally("forwarding", "network")
 
-    def _tell(self, source: Source, message: Accepted | Returned | Held | Assigned) -> None:
-        if source != STORE:
-            self._tell_source(source, message)
+    def _tell(self, source: Source, message: Accepted | Returned | Held | Assigned) -> bool:
+        return source == STORE or self._tell_source(source, message)
 
     # --- messages ------------------------------------------------------------------------------------------------------------------------
 
@@ -171,11 +182,16 @@ class Forwarding:
         """Take over a message from `source`."""
         envelope = parcel.envelope
         self._note_settled(envelope)
+        went_to = self._went_to.get(envelope.id.origin, {}).get(envelope.id.number)
         known = self._outgoing.get(envelope.id)
         if known is not None:
-            self._of_source[known.source] -= 1
             self._of_source[source] += 1
+            self._leave(known.source)
             known.source = source
+            if self._senderless.pop(envelope.id, None) is not None:
+                self._route(known, now)
+            elif went_to:
+                self._tell(source, Assigned(envelope.id, went_to))
             return
         if envelope.pattern is Pattern.NOTIFICATION and self._notifications.was_adopted(envelope.id):
             self._tell(source, Accepted((envelope.id,)))
@@ -187,6 +203,8 @@ class Forwarding:
                 source, Returned(envelope.id, protocol.FULL, f"{self._settings.per_source} messages of this sender wait at {self._host} already")
             )
             return
+        if envelope.attempt and went_to is not None:
+            envelope.host = went_to
         if envelope.hops >= MAX_HOPS:
             text = f"it passed through {MAX_HOPS} receivers, the last {self._host}; do their brokers name each other?"
             self.tally.count(f"failed_{protocol.TOO_MANY_HOPS}", envelope)
@@ -195,10 +213,61 @@ class Forwarding:
         outgoing = self._outgoing[envelope.id] = Outgoing(parcel, source, now + envelope.ttl)
         self._of_source[source] += 1
         self.tally.count("submitted", envelope)
+        if envelope.address.server and envelope.pattern is not Pattern.REPLY:
+            self._line_up(outgoing)
         self._deadlines.set(envelope.id, outgoing.deadline)
         self._route(outgoing, now)
 
+    def _line_up(self, outgoing: Outgoing) -> None:
+        envelope = outgoing.parcel.envelope
+        last = self._last.get((envelope.id.origin, envelope.address))
+        if last is not None:
+            last.behind, outgoing.before = outgoing, last
+        self._last[(envelope.id.origin, envelope.address)] = outgoing
+
+    def _leave_line(self, outgoing: Outgoing) -> None:
+        """Let what stood behind the message stand behind what stood before it: the order holds also when one in between came to nothing."""
+        envelope = outgoing.parcel.envelope
+        if outgoing.behind is not None:
+            outgoing.behind.before = outgoing.before
+        elif self._last.get((envelope.id.origin, envelope.address)) is outgoing:
+            if outgoing.before is not None:
+                self._last[(envelope.id.origin, envelope.address)] = outgoing.before
+            else:
+                del self._last[(envelope.id.origin, envelope.address)]
+        if outgoing.before is not None:
+            outgoing.before.behind = outgoing.behind
+
+    def _give_to(self, outgoing: Outgoing, host: str, now: float) -> None:
+        """Give a message for a bare topic to a host, unless its sender is not there to hear which: it will send the message again."""
+        message = outgoing.parcel.envelope.id
+        if self._tell(outgoing.source, Assigned(message, host)):
+            self._remember_host(outgoing, host)
+            self._assign(outgoing, (host,), now)
+        else:
+            self._senderless[message] = outgoing
+
+    def _remember_host(self, outgoing: Outgoing, host: str) -> None:
+        """Keep in mind to which host a message went, until its sender has settled it or its time is over."""
+        origin, number = outgoing.parcel.envelope.id
+        self._went_to.setdefault(origin, {})[number] = host
+        if origin not in self._went_until:
+            self._went_due.set(origin, outgoing.deadline + LATE)
+        self._went_until[origin] = max(outgoing.deadline + LATE, self._went_until.get(origin, 0.0))
+
+    def _forget_hosts(self, now: float) -> None:
+        """Forget where messages went of processes that send nothing more."""
+        for origin in self._went_due.due(now):
+            if self._went_until[origin] > now:
+                self._went_due.set(origin, self._went_until[origin])
+            else:
+                del self._went_until[origin]
+                self._went_to.pop(origin, None)
+
     def _note_settled(self, envelope: Envelope) -> None:
+        numbers = self._went_to.get(envelope.id.origin)
+        while numbers and (number := next(iter(numbers))) < envelope.settled:
+            del numbers[number]
         self._settled[envelope.id.origin] = max(envelope.settled, self._settled.get(envelope.id.origin, 0))
         if len(self._settled) > self._settled_limit:
             in_use = {message.origin for message in self._outgoing} | {envelope.id.origin}
@@ -227,8 +296,7 @@ class Forwarding:
         elif envelope.address.server:
             self._assign_if_known(outgoing, next((host for host in hosts if (known := self._known(host)) and known.incarnation), hosts[0]), now)
         elif (host := self._choose(envelope.address, hosts, outgoing.source, now)) is not None:
-            self._tell(outgoing.source, Assigned(envelope.id, host))
-            self._assign(outgoing, (host,), now)
+            self._give_to(outgoing, host, now)
         else:
             self._keep_homeless(outgoing, now, self._why_none(envelope.address, hosts, now))
 
@@ -301,18 +369,18 @@ class Forwarding:
         return f"none of the hosts that {self._matchmaker} has for {address} can take it now ({reasons}{more})"
 
     def _keep_homeless(self, outgoing: Outgoing, now: float, why: str) -> None:
-        if outgoing.parcel.envelope.pattern is Pattern.NOTIFICATION and outgoing.parcel.envelope.id not in self._notifications:
-            outgoing = self._adopt(outgoing, now)
         envelope = outgoing.parcel.envelope
+        # One that may have been taken stays under its own name, by which whoever took it knows it.
+        if envelope.pattern is Pattern.NOTIFICATION and not envelope.attempt and envelope.id not in self._notifications:
+            outgoing = self._adopt(outgoing, now)
+            envelope = outgoing.parcel.envelope
         self._homeless.setdefault(envelope.address, OrderedDict())[envelope.id] = outgoing
         self._tell(outgoing.source, Held(envelope.id, why))
 
     def _adopt(self, outgoing: Outgoing, now: float) -> Outgoing:
         """Put a notification into the store, and return it as it is from now on. The oldest one makes room if there is none."""
         envelope = outgoing.parcel.envelope
-        del self._outgoing[envelope.id]
-        self._deadlines.discard(envelope.id)
-        self._leave(outgoing.source)
+        self._forget(outgoing)
         self._tell(outgoing.source, Accepted((envelope.id,)))
         kept = Outgoing(Parcel(self._notifications.adopt(envelope, outgoing.deadline + LATE), outgoing.parcel.body), STORE, outgoing.deadline)
         message = kept.parcel.envelope.id
@@ -374,14 +442,20 @@ class Forwarding:
         for message in seekers.waiting:
             self._send(seekers.broker, Seek(message, address))
 
-    def _found(self, assigned: Assigned, now: float) -> None:
-        """The broker said which host shall have a message."""
+    def _found(self, broker: str, assigned: Assigned, now: float) -> None:
+        """The broker said which host shall have a message, or which has it by now."""
         outgoing = self._outgoing.get(assigned.message)
-        if outgoing is None or not self._seek_no_more(outgoing):
+        if outgoing is None:
+            return
+        if broker in outgoing.copies and outgoing.copies[broker].to_broker:
+            outgoing.relayed_to = assigned.host
+            self._remember_host(outgoing, assigned.host)
+            self._tell(outgoing.source, assigned)
+            return
+        if not self._seek_no_more(outgoing):
             return
         address = outgoing.parcel.envelope.address
-        self._tell(outgoing.source, assigned)
-        self._assign(outgoing, (assigned.host,), now)
+        self._give_to(outgoing, assigned.host, now)
         if address in self._seekers and self._seekers[address].paused_until:
             self._ask_again(address)
 
@@ -439,7 +513,7 @@ class Forwarding:
             host="" if copy.to_broker else copy.lane.host,
             ttl=max(0.0, copy.outgoing.deadline - now),
             settled=self._notifications.settled() if envelope.id in self._notifications else self._settled.get(envelope.id.origin, 0),
-            after=envelope.after if MessageId(envelope.id.origin, envelope.after) in self._outgoing else 0,
+            after=copy.outgoing.before.parcel.envelope.id.number if copy.outgoing.before is not None else 0,
             hops=envelope.hops + 1,
             attempt=copy.attempt,
         )
@@ -449,7 +523,7 @@ class Forwarding:
     def verdict(self, host: str, verdict: Accepted | Returned | Held | Assigned, now: float) -> None:
         """Take in what `host` says of messages that were sent to it, or that it was asked about."""
         if isinstance(verdict, Assigned):
-            self._found(verdict, now)
+            self._found(host, verdict, now)
         elif isinstance(verdict, Accepted):
             for message in verdict.messages:
                 self._copy_accepted(host, message, now)
@@ -490,10 +564,7 @@ class Forwarding:
 
     def _end(self, outgoing: Outgoing, failure: Returned | None) -> None:
         message = outgoing.parcel.envelope.id
-        del self._outgoing[message]
-        self._deadlines.discard(message)
-        self._leave(outgoing.source)
-        self._notifications.end(message)
+        self._forget(outgoing)
         if failure is None:
             self.tally.count("accepted", outgoing.parcel.envelope)
             self._tell(outgoing.source, Accepted((message,)))
@@ -502,6 +573,21 @@ class Forwarding:
         if outgoing.parcel.envelope.pattern is not Pattern.CALL and outgoing.source[0] == "client":
             self._say(logging.WARNING, f"{outgoing.parcel.envelope} was not handed over ({failure.reason}): {failure.text}")
         self._tell(outgoing.source, failure)
+
+    def _forget(self, outgoing: Outgoing) -> None:
+        message = outgoing.parcel.envelope.id
+        del self._outgoing[message]
+        self._deadlines.discard(message)
+        self._leave(outgoing.source)
+        self._notifications.end(message)
+        self._leave_line(outgoing)
+
+    def _hand_back(self, outgoing: Outgoing, returned: Returned) -> None:
+        """As a broker, let the sender's receiver send a message here anew: it may not hear in time that the message goes to another host now."""
+        self._forget(outgoing)
+        origin, number = outgoing.parcel.envelope.id
+        self._went_to.get(origin, {}).pop(number, None)
+        self._tell(outgoing.source, returned)
 
     def _copy_returned(self, outgoing: Outgoing, host: str, returned: Returned, now: float) -> None:
         envelope = outgoing.parcel.envelope
@@ -516,7 +602,13 @@ class Forwarding:
             if returned.reason != protocol.NO_CONSUMER:
                 self._pause(lane, now)
             self._take_back(copy)
-            self._route(outgoing, now)
+            if outgoing.relayed_to:
+                outgoing.relayed_to = ""
+                self._remember_host(outgoing, "")
+            if outgoing.source[0] == "link":
+                self._hand_back(outgoing, returned)
+            else:
+                self._route(outgoing, now)
         elif returned.reason in (protocol.NO_CONSUMER, protocol.FULL, protocol.DRAINING, protocol.EARLIER_MISSING):
             self._pause(lane, now)
             self._send_again(copy)
@@ -634,8 +726,18 @@ class Forwarding:
                 if lane.address.bare and copy.sent_to is None and not outgoing.parcel.envelope.host:
                     self._take_back(copy)
                     self._route(outgoing, now)
+                elif copy.to_broker and outgoing.relayed_to:
+                    self._go_directly(copy, now)
                 else:
                     self._tell(outgoing.source, Held(message, f"host {host} is not up: {why}"))
+
+    def _go_directly(self, copy: Copy, now: float) -> None:
+        """Send a message whose broker is gone to the host that the broker gave it to, and nowhere else: it may have it."""
+        outgoing = copy.outgoing
+        self._take_back(copy)
+        outgoing.parcel.envelope.host = outgoing.relayed_to
+        outgoing.parcel.envelope.attempt += 1
+        self._assign_if_known(outgoing, outgoing.relayed_to, now)
 
     def forget_host(self, host: str) -> None:
         """Drop what is known of a host for which nothing is on its way."""
@@ -679,6 +781,7 @@ class Forwarding:
                     del target.lanes[address]
         for address in list(self._homeless):
             self._retry_homeless(address, now)
+        self._forget_hosts(now)
         for message in self._deadlines.due(now):
             self._time_is_over(self._outgoing[message], now)
         self._notifications.forget(now)
@@ -695,6 +798,8 @@ class Forwarding:
         """End a message wherever it is; without a `failure`, its time is over."""
         address = outgoing.parcel.envelope.address
         message = outgoing.parcel.envelope.id
+        if self._senderless.pop(message, None) is not None:
+            outgoing.failures.append("its sender is gone")
         homeless = self._homeless.get(address)
         if homeless is not None and homeless.pop(message, None) is not None:
             if not homeless:

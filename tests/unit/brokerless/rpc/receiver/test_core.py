@@ -399,3 +399,12 @@ def test_no_host_is_connected_to_on_another_hosts_word(core: ReceiverCore) -> No
         core.from_link(b"l", Parcel(envelope, b""), NOW)
     assert not any(isinstance(effect, Dial) for effect in core.take_effects(NOW))
     assert {peer["host"] for peer in core.status(NOW)["peers"]} == {"compute1"}
+
+
+def test_what_is_read_late_from_an_earlier_connection_of_a_receiver_is_not_heard(core: ReceiverCore) -> None:
+    core.from_link(b"old", Hello("receiver", "compute1", ORIGIN), NOW)
+    core.from_link(b"new", Hello("receiver", "compute1", ORIGIN), NOW)
+    core.take_effects(NOW)
+    envelope = Envelope(MessageId(ORIGIN, 1), Pattern.CAST, parse_topic("compute.control1"), "compute1", 9.0, "control1")
+    core.from_link(b"old", Parcel(envelope, b""), NOW)
+    assert core.take_effects(NOW) == [ToLink(b"old", WhoAreYou())]

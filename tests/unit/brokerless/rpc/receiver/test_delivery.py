@@ -311,3 +311,24 @@ def test_only_so_many_processes_are_remembered(bench: Bench, monkeypatch: pytest
     bench.now += 200.0
     bench.delivery.arrive(Parcel(third, b""), LINK, bench.now)
     assert bench.numbers() == [1, 2, 1]
+
+
+def test_a_fanout_that_some_have_yet_to_take_is_returned_by_a_receiver_that_ends(bench: Bench) -> None:
+    bench.client(b"c1", "fanout~compute")
+    bench.client(b"c2", "fanout~compute", window=0)
+    message = bench.arrive(1, "fanout~compute")
+    bench.delivery.drain()
+    bench.delivery.accept(b"c1", [message], bench.now)
+    assert bench.reasons() == [protocol.DRAINING]
+    assert bench.accepted() == []
+
+
+def test_a_fanout_ends_also_when_its_time_is_over_for_some_that_others_took(bench: Bench) -> None:
+    bench.client(b"c1", "fanout~compute")
+    bench.client(b"c2", "fanout~compute", window=0)
+    message = bench.arrive(1, "fanout~compute", ttl=1.0)
+    bench.now += 2.0
+    bench.delivery.tick(bench.now)
+    bench.delivery.accept(b"c1", [message], bench.now)
+    assert bench.accepted() == [1]
+    assert bench.delivery.idle

@@ -10,6 +10,7 @@ import pytest
 from brokerless.rpc import protocol
 from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
+from brokerless.rpc.matchmaker.broker import MatchMakerBroker
 from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
 from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, MAX_STRANGERS, NO_CONSUMER_SECONDS, Forwarding, ForwardingSettings, Source
 from brokerless.rpc.topics import parse_topic
@@ -31,6 +32,7 @@ class Bench:
     sent: list[tuple[str, Envelope]] = field(default_factory=list)
     told: list[Accepted | Returned | Held | Assigned] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    gone: set[Source] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         ring = Ring(Settings("control1"), {}, self.fanout_broker)
@@ -40,9 +42,14 @@ class Bench:
             ForwardingSettings("control1", "1" * 16, self.window, GRACE, self.now, per_source=self.per_source, notifications=3),
             ring,
             lambda host, parcel: self.sent.append((host, parcel.envelope)),
-            lambda _source, message: self.told.append(message),
+            self.tell,
             lambda _level, text: self.lines.append(text),
         )
+
+    def tell(self, source: Source, message: Accepted | Returned | Held | Assigned) -> bool:
+        if source not in self.gone:
+            self.told.append(message)
+        return source not in self.gone
 
     def up(self, *hosts: str, incarnation: str = "b" * 16) -> None:
         for host in hosts:
@@ -229,10 +236,10 @@ def test_a_message_that_goes_in_circles_is_returned(bench: Bench) -> None:
 
 def test_a_lane_that_is_pushed_back_pauses_and_keeps_its_order(bench: Bench) -> None:
     first = bench.submit(1, "compute.c1")
-    second = bench.submit(2, "compute.c1", after=1)
+    second = bench.submit(2, "compute.c1")
     bench.returned("c1", first, protocol.FULL)
     bench.returned("c1", second, protocol.EARLIER_MISSING)
-    bench.submit(3, "compute.c1", after=2)
+    bench.submit(3, "compute.c1")
     assert len(bench.sent) == 2
     bench.pass_time(FIRST_PAUSE + 0.01)
     assert [envelope.id.number for _host, envelope in bench.sent[2:]] == [1, 2, 3]
@@ -241,8 +248,16 @@ def test_a_lane_that_is_pushed_back_pauses_and_keeps_its_order(bench: Bench) -> 
 def test_what_comes_after_a_message_that_ended_does_not_wait_for_it(bench: Bench) -> None:
     first = bench.submit(1, "compute.c1")
     bench.forwarding.verdict("c1", Accepted((first,)), bench.now)
-    bench.submit(2, "compute.c1", after=1)
+    bench.submit(2, "compute.c1")
     assert bench.sent[-1][1].after == 0
+
+
+def test_order_holds_across_a_message_that_came_to_nothing(bench: Bench) -> None:
+    first = bench.submit(1, "compute.c1")
+    second = bench.submit(2, "compute.c1")
+    bench.returned("c1", second, protocol.EXPIRED)
+    bench.submit(3, "compute.c1")
+    assert bench.sent[-1][1].after == first.number
 
 
 def test_at_most_a_window_of_messages_is_on_one_lane(bench: Bench) -> None:
@@ -339,3 +354,52 @@ def test_only_so_many_hosts_become_known_because_messages_name_them() -> None:
     assert "c1" in bench.forwarding.targets
     bench.pass_time(31.0)
     assert len(bench.failures()) == MAX_STRANGERS + 49  # c1 has the last one, and may yet say so
+
+
+def test_a_sender_that_did_not_hear_where_its_message_went_does_not_send_it_elsewhere(bench: Bench) -> None:
+    message = bench.submit(1, "compute")
+    bench.forwarding.verdict("c1", Accepted((message,)), bench.now)
+    envelope = Envelope(message, Pattern.CAST, parse_topic("compute"), "control1", 30.0, attempt=1)
+    bench.forwarding.submit(Parcel(envelope, b""), CLIENT, bench.now)
+    assert bench.hosts() == ["c1", "c1"]
+
+
+def test_where_messages_went_is_forgotten_when_they_are_settled_or_over(bench: Bench) -> None:
+    bench.forwarding.verdict("c1", Accepted((bench.submit(1, "compute"),)), bench.now)
+    envelope = Envelope(MessageId(SENDER, 2), Pattern.CAST, parse_topic("compute"), "control1", 30.0, settled=2)
+    bench.forwarding.submit(Parcel(envelope, b""), CLIENT, bench.now)
+    assert bench.forwarding._went_to == {SENDER: {2: "c2"}}
+    bench.pass_time(100.0)
+    assert bench.forwarding._went_to == {}
+
+
+def test_what_a_broker_gave_to_a_host_goes_there_when_the_broker_is_gone() -> None:
+    bench = Bench()
+    bench.forwarding.replace_matchmaker(MatchMakerBroker(Settings("control1", broker="b1")), bench.now)
+    bench.up("b1", "c1", "c2")
+    message = bench.submit(1, "compute")
+    bench.forwarding.verdict("b1", Assigned(message, "c2"), bench.now)
+    bench.forwarding.host_down("b1", "killed", bench.now)
+    assert bench.told[0] == Assigned(message, "c2")
+    assert [(host, envelope.host, envelope.attempt) for host, envelope in bench.sent] == [("b1", "", 0), ("c2", "c2", 1)]
+
+
+def test_a_message_moves_to_another_host_only_when_its_sender_can_hear_of_it(bench: Bench) -> None:
+    message = bench.submit(1, "compute")
+    bench.gone.add(CLIENT)
+    bench.returned("c1", message, protocol.DRAINING)
+    assert bench.hosts() == ["c1"]
+    bench.gone.clear()
+    envelope = Envelope(message, Pattern.CAST, parse_topic("compute"), "control1", 30.0, "c1", attempt=1)
+    bench.forwarding.submit(Parcel(envelope, b""), CLIENT, bench.now)
+    first, second = bench.hosts()
+    assert first == "c1"
+    assert bench.told[-1] == Assigned(message, second)
+
+
+def test_a_broker_lets_the_sender_try_again_what_a_host_returned(bench: Bench) -> None:
+    envelope = Envelope(MessageId(SENDER, 1), Pattern.CAST, parse_topic("compute"), "control1", 30.0, hops=1)
+    bench.forwarding.submit(Parcel(envelope, b""), ("link", b"l"), bench.now)
+    bench.returned(bench.hosts()[0], envelope.id, protocol.DRAINING)
+    assert [failure.reason for failure in bench.failures()] == [protocol.DRAINING]
+    assert bench.forwarding.idle
