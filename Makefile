@@ -88,6 +88,10 @@ besiege: deps ## hostile frames for a real receiver, over TCP and its UNIX socke
 soak: deps ## real hosts under fire for minutes, every message accounted for (CASTS= CALLS= KILLS= CUTS= SECONDS= OUTAGE= LONG_OUTAGE= TTL= SEED=)
 	@PYTHONPATH=tests/functional .venv/bin/python tests/soak/run.py
 
+.PHONY: simulate
+simulate: deps ## the cores under seeded faults: SEEDS=20000 of them, FIRST=0 on, or SEED=123 alone with its story
+	@.venv/bin/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0))
+
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball
 	@.venv/bin/python tools/build_artifacts.py dist
