@@ -250,6 +250,12 @@ class Delivery:
             self.tally.seconds["delivery"].observe(now - arrival.deadline + envelope.ttl)
             handed = envelope.rewritten(self._host, arrival.deadline - now, envelope.settled, envelope.after, envelope.hops, envelope.attempt)
             self._send(client.key, Parcel(handed, arrival.parcel.body))
+        self._drop_if_unused(queue)
+
+    def _drop_if_unused(self, queue: Queue) -> None:
+        key = (queue.address, b"")
+        if not queue.waiting and not queue.clients and self._queues.get(key) is queue:
+            del self._queues[key]
 
     def _return(self, back: Back, envelope: Envelope, reason: str, text: str) -> None:
         self.tally.count(f"returned_{reason}", envelope)
@@ -338,6 +344,7 @@ class Delivery:
         arrival = self._arrivals[message]
         for queue in self._queues_of(arrival):
             queue.waiting.pop(message, None)
+            self._drop_if_unused(queue)
         arrival.taken_by_any = True
         self._end_unheard(arrival, protocol.EXPIRED, "")
 
@@ -448,8 +455,7 @@ class Delivery:
             for queue in self._queues_of(arrival):
                 if message in queue.waiting:
                     self._take_from(queue, arrival)
-                    if not queue.waiting and not queue.clients:
-                        del self._queues[(queue.address, b"")]
+                    self._drop_if_unused(queue)
             address = arrival.parcel.envelope.address
             self._end_unheard(arrival, protocol.EXPIRED, f"its time was over before a consumer of {address} at {self._host} took it")
         if self._waits_for_all and self.all_back(now):

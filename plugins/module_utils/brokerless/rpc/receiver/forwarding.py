@@ -9,6 +9,7 @@ comes in as `now`, in seconds.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
@@ -39,6 +40,8 @@ LATE = 60.0
 """How many seconds longer than it may live it is remembered that a notification was put into the store, and to which host a message went."""
 TOO_MANY_OF_ONE = Bound("messages_of_one_sender", "too many messages of a sender at {subject} wait here: further ones go back to it as failed")
 NOTIFICATION_DROPPED = Bound("notifications", "a notification for {subject} was dropped: nobody listened in time, or there were too many")
+RETRIES_AT_ONCE = 200
+"""For so many addresses without a host it is looked at each tick whether there is one now."""
 MAX_STRANGERS = 100
 """So many hosts that the MatchMaker does not know may be known at a time because messages of this host's services name them."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -67,6 +70,7 @@ class Outgoing:
     before: Outgoing | None = None
     behind: Outgoing | None = None
     """The neighbours among the messages of the same process for the same directed topic that are on their way."""
+    told_why: str = ""
 
 
 @dataclass(slots=True)
@@ -188,6 +192,7 @@ class Forwarding:
             self._of_source[source] += 1
             self._leave(known.source)
             known.source = source
+            known.told_why = ""
             if self._senderless.pop(envelope.id, None) is not None:
                 self._route(known, now)
             elif went_to:
@@ -375,7 +380,9 @@ class Forwarding:
             outgoing = self._adopt(outgoing, now)
             envelope = outgoing.parcel.envelope
         self._homeless.setdefault(envelope.address, OrderedDict())[envelope.id] = outgoing
-        self._tell(outgoing.source, Held(envelope.id, why))
+        if why != outgoing.told_why:
+            outgoing.told_why = why
+            self._tell(outgoing.source, Held(envelope.id, why))
 
     def _adopt(self, outgoing: Outgoing, now: float) -> Outgoing:
         """Put a notification into the store, and return it as it is from now on. The oldest one makes room if there is none."""
@@ -779,7 +786,8 @@ class Forwarding:
                 self._pump(lane, now)
                 if not lane.unsent and not lane.sent and now >= max(lane.no_consumer_until, lane.paused_until):
                     del target.lanes[address]
-        for address in list(self._homeless):
+        # each goes to the end of the line, so that all have their turn
+        for address in list(itertools.islice(self._homeless, RETRIES_AT_ONCE)):
             self._retry_homeless(address, now)
         self._forget_hosts(now)
         for message in self._deadlines.due(now):

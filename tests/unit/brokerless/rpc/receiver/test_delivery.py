@@ -332,3 +332,10 @@ def test_a_fanout_ends_also_when_its_time_is_over_for_some_that_others_took(benc
     bench.delivery.accept(b"c1", [message], bench.now)
     assert bench.accepted() == [1]
     assert bench.delivery.idle
+
+
+def test_a_queue_ends_when_what_waited_in_it_was_taken_before(bench: Bench) -> None:
+    message = bench.arrive(1, "compute.compute1")
+    bench.client(b"c1", taken=((SENDER, 1, (message.number,)),))
+    assert bench.accepted() == [1]
+    assert [str(queue.address) for queue in bench.delivery.queues() if not queue.clients] == []

@@ -12,7 +12,15 @@ from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
 from brokerless.rpc.matchmaker.broker import MatchMakerBroker
 from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
-from brokerless.rpc.receiver.forwarding import FIRST_PAUSE, MAX_STRANGERS, NO_CONSUMER_SECONDS, Forwarding, ForwardingSettings, Source
+from brokerless.rpc.receiver.forwarding import (
+    FIRST_PAUSE,
+    MAX_STRANGERS,
+    NO_CONSUMER_SECONDS,
+    RETRIES_AT_ONCE,
+    Forwarding,
+    ForwardingSettings,
+    Source,
+)
 from brokerless.rpc.topics import parse_topic
 from world import Ring
 
@@ -403,3 +411,21 @@ def test_a_broker_lets_the_sender_try_again_what_a_host_returned(bench: Bench) -
     bench.returned(bench.hosts()[0], envelope.id, protocol.DRAINING)
     assert [failure.reason for failure in bench.failures()] == [protocol.DRAINING]
     assert bench.forwarding.idle
+
+
+def test_many_topics_without_a_host_are_looked_at_in_turns_and_told_of_once() -> None:
+    bench = Bench(per_source=10 * RETRIES_AT_ONCE)
+    for number in range(1, 3 * RETRIES_AT_ONCE + 1):
+        bench.submit(number, f"unknown{number}")
+    assert len(bench.told) == 3 * RETRIES_AT_ONCE
+    for _turn in range(4):
+        bench.pass_time(0.1)
+    assert len(bench.told) == 3 * RETRIES_AT_ONCE
+    bench.up("c1")
+    for number in range(1, 3 * RETRIES_AT_ONCE + 1):
+        bench.topics[f"unknown{number}"] = ["c1"]
+    bench.pass_time(0.1)
+    assert len(bench.sent) == RETRIES_AT_ONCE
+    for _turn in range(2):
+        bench.pass_time(0.1)
+    assert len(bench.sent) == 3 * RETRIES_AT_ONCE
