@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...soft_import import soft_import
@@ -34,12 +34,12 @@ from .redis_registry import (
 if TYPE_CHECKING:
     from redis import asyncio as redis
     from redis import backoff, exceptions
-    from redis.asyncio.retry import Retry
+    from redis.asyncio import retry
 else:
     redis = soft_import("redis.asyncio", "redis")
     backoff = soft_import("redis.backoff", "redis")
     exceptions = soft_import("redis.exceptions", "redis")
-    Retry = soft_import("redis.asyncio.retry", "redis").Retry
+    retry = soft_import("redis.asyncio.retry", "redis")
 
 LOG = logging.getLogger("brokerless.receiver")
 FIRST_PAUSE = 0.2
@@ -119,7 +119,7 @@ class RedisFollower:
             "password": wanted.password or None,
             "client_name": f"brokerless-receiver@{self._settings.host}",
             # what breaks is to be heard of here, where it is known what to do next
-            "retry": Retry(backoff.NoBackoff(), 0),
+            "retry": retry.Retry(backoff.NoBackoff(), 0),
         }
         if wanted.url:
             return redis.Redis.from_url(wanted.url, **options)
@@ -152,15 +152,13 @@ class RedisFollower:
                     await self._subscribe(changes)
                     await self._catch_up(client)
                     failures = 0
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._hear(changes))
-                        group.create_task(self._keep_up(client))
-            except* (exceptions.RedisError, OSError, ValueError) as group:
-                self._say_outage(_first(group))
-            except* Exception as group:
+                    await _until_one_fails(self._hear(changes), self._keep_up(client))
+            except (exceptions.RedisError, OSError, ValueError) as error:
+                self._say_outage(error)
+            except Exception as error:
                 # whatever it is, the view stays in use, and the next try may do
                 LOG.exception("MatchMaker redis met what it does not know; trying again")
-                self._say_outage(_first(group))
+                self._say_outage(error)
             failures += 1
             await asyncio.sleep(FIRST_PAUSE + pause.compute(failures))
 
@@ -274,11 +272,15 @@ class RedisFollower:
         self._follow(self._registry.consumed, f"Redis at {self._settings.redis.shown} {fault_of(error)}; {kept}; trying again")
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+async def _until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
+    """Do the works side by side until one raises, and raise that, when the others have been stopped."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def fault_of(error: BaseException) -> str:
