@@ -14,6 +14,7 @@ from ours import OurConsumer, OurSender
 from rabbitmq import RabbitmqConsumer, RabbitmqSender
 from rabbitmq_server import RabbitmqServer
 from raw_zmq import CompiledProxy, Forwarder, Places, RawConsumer, RawSender
+from receiver_keys import keyed_hosts
 from receiver_process import Receiver, hosts, short_directory
 from worker_process import Worker
 
@@ -63,6 +64,9 @@ def contenders(running: contextlib.ExitStack, only: Callable[[str], bool]) -> li
         sender = running.enter_context(Worker(OurSender, str(pair[0].config_file), TOPIC))
         does = frozenset({"calls", "casts"})
         made.append(Contender("ours, 2 receivers, bare topic", "pyzmq, 2 Python forwarders", sender, made[-1].consumers[:1], does))
+    if only("ours, 2 receivers, CURVE"):
+        keyed = running.enter_context(keyed_hosts(["control1", "compute1"], ring={TOPIC: ["compute1"]}))
+        made.append(_ours(running, "ours, 2 receivers, CURVE", "pyzmq, 2 Python forwarders", f"{TOPIC}.compute1", list(keyed)))
     return made
 
 

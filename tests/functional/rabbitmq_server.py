@@ -7,6 +7,9 @@ from __future__ import annotations
 from receiver_process import free_port
 from server_process import ADDRESS, ServerProcess, answers, system_programs
 
+START_SECONDS = 180.0
+"""How long a start may take; a broker needs ten seconds of a processor that has nothing else to do."""
+
 
 class RabbitmqServer(ServerProcess):
     """A RabbitMQ broker with a name, a port mapper (epmd) and a directory of its own; started again it still has its durable queues."""
@@ -47,4 +50,4 @@ class RabbitmqServer(ServerProcess):
         # Started here and not by the broker, it does not outlive the test.
         self.run([str(system_programs() / "epmd"), "-address", ADDRESS, "-port", str(self._epmd_port)])
         self.run([str(system_programs() / "rabbitmq-server")], environment)
-        self.wait_until_ready(lambda: answers(self.port, b"AMQP\0\0\x09\x01", b"\x01"))
+        self.wait_until_ready(lambda: answers(self.port, b"AMQP\0\0\x09\x01", b"\x01"), START_SECONDS)

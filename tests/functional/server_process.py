@@ -67,8 +67,8 @@ class ServerProcess:
                 )
             )
 
-    def wait_until_ready(self, ready: Callable[[], bool]) -> None:
-        """Return when `ready()` holds."""
+    def wait_until_ready(self, ready: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Return when `ready()` holds; fail with the log if it does not within `patience` seconds, or if the server ends."""
 
         def holds() -> bool:
             if not self.running:
@@ -76,7 +76,7 @@ class ServerProcess:
             return ready()
 
         try:
-            wait_until(holds, f"{self.name} is ready")
+            wait_until(holds, f"{self.name} is ready", patience)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log}") from None
 
