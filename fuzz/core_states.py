@@ -140,7 +140,6 @@ def sizes(core: ReceiverCore) -> dict[str, int]:
         "sources": len(forwarding._of_source),
         "notifications": forwarding.notifications,
         "early fanouts": len(delivery._early_fanouts),
-        "heard links": len(core._link_heard_at),
         "lanes": sum(len(target.lanes) for target in forwarding.targets.values()),
         "strangers among targets": len(forwarding.targets.keys() - {ME, "there"}),
         "strangers among peers": len(core._peers.keys() - {ME, "there"}),

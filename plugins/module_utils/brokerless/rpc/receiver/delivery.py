@@ -30,7 +30,7 @@ MAX_ARRIVALS = 100_000
 MAX_ORIGINS = 50_000
 """The most processes of which it is remembered what was taken from them."""
 MAX_REMEMBERED = 1_000_000
-"""So many messages at most a service may say that it took, together with what is remembered already."""
+"""So many messages at most a service may say that it took; all services together, four times as many."""
 MAX_ADDRESSES = 1000
 """The most addresses that a service's process may consume."""
 MAX_NAMED = 1000
@@ -145,11 +145,13 @@ class Delivery:
         envelope = parcel.envelope
         message = envelope.id
         deadline = now + envelope.ttl
-        if len(self._seen) >= MAX_ORIGINS and not self._seen.knows(message.origin):
+        known_origin = self._seen.knows(message.origin)
+        if not known_origin and len(self._seen) >= MAX_ORIGINS:
             self.tally.bounds.hit(TOO_MANY_ORIGINS, None, now)
             self._return(back, envelope, protocol.FULL, f"{self._host} remembers as many processes as it can")
             return
-        self._seen.note_settled(message.origin, envelope.settled, deadline + LATE)
+        if known_origin:
+            self._seen.note_settled(message.origin, envelope.settled, deadline + LATE)
         known = self._arrivals.get(message)
         if known is not None:
             known.back = back
@@ -223,6 +225,8 @@ class Delivery:
         message = arrival.parcel.envelope.id
         self._arrivals[message] = arrival
         self._bytes += len(arrival.parcel.body)
+        # A process of which nothing was kept is not remembered: there would be no end of those.
+        self._seen.note_settled(message.origin, arrival.parcel.envelope.settled, arrival.deadline + LATE)
         self._seen.add(message)
         self._deadlines.set(message, max(arrival.deadline, arrival.not_before))
 
@@ -318,9 +322,13 @@ class Delivery:
 
     def why_not_join(self, hello: Hello) -> str:
         """Return why a service's process can't be served; empty if it can."""
+        origins, messages = len(hello.taken), sum(len(entry[2]) for entry in hello.taken)
+        if origins > MAX_ORIGINS or messages > MAX_REMEMBERED:
+            return f"it says that it took more than {MAX_REMEMBERED} messages or those of more than {MAX_ORIGINS} processes"
         sizes = self._seen.sizes()
-        if sizes["origins"] + len(hello.taken) > MAX_ORIGINS or sizes["messages"] + sum(len(entry[2]) for entry in hello.taken) > MAX_REMEMBERED:
-            return f"it says that it took more than the {MAX_REMEMBERED} messages of {MAX_ORIGINS} processes that a receiver remembers"
+        # Room that no other host's messages can fill: a stranger must not keep services from coming back.
+        if sizes["origins"] + origins > 4 * MAX_ORIGINS or sizes["messages"] + messages > 4 * MAX_REMEMBERED:
+            return f"services said that they took more messages than the {4 * MAX_REMEMBERED} that a receiver remembers"
         return ""
 
     def join(self, key: bytes, hello: Hello, now: float) -> None:

@@ -331,7 +331,7 @@ class Forwarding:
     def _may_become_known(self, host: str, source: Source) -> bool:
         """Whether a host may be connected to because a message names it: not on another host's word, and only so many on our services'."""
         listed = self._matchmaker.hosts()
-        return host in listed or (source[0] != "link" and len(self.targets) <= len(listed) + MAX_STRANGERS)
+        return host in listed or (source[0] == "client" and len(self.targets) <= len(listed) + MAX_STRANGERS)
 
     def _assign_if_known(self, outgoing: Outgoing, host: str, now: float) -> None:
         if self._known(host) is None and not self._may_become_known(host, outgoing.source):

@@ -408,3 +408,13 @@ def test_what_is_read_late_from_an_earlier_connection_of_a_receiver_is_not_heard
     envelope = Envelope(MessageId(ORIGIN, 1), Pattern.CAST, parse_topic("compute.control1"), "compute1", 9.0, "control1")
     core.from_link(b"old", Parcel(envelope, b""), NOW)
     assert core.take_effects(NOW) == [ToLink(b"old", WhoAreYou())]
+
+
+def test_nor_by_way_of_a_notification(core: ReceiverCore) -> None:
+    core.from_link(b"l", Hello("receiver", "compute1", ORIGIN), NOW)
+    for number in range(1, 50):
+        envelope = Envelope(MessageId(ORIGIN, number), Pattern.NOTIFICATION, Address("compute", server=f"evil{number}"), "compute1", 30.0)
+        core.from_link(b"l", Parcel(envelope, b""), NOW)
+    for _turn in range(3):
+        core.tick(NOW + 1.0)
+    assert not any(isinstance(effect, Dial) and "evil" in effect.host for effect in core.take_effects(NOW + 1.0))

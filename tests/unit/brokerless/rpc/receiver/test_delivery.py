@@ -305,8 +305,9 @@ def test_only_so_many_processes_are_remembered(bench: Bench, monkeypatch: pytest
     assert bench.reasons() == [protocol.FULL]
     bench.arrive(2, "compute.compute1")
     assert bench.numbers() == [1, 2]
-    assert "more than" in bench.delivery.why_not_join(Hello("service", "compute1", "d" * 16, taken=(("e" * 16, 1, (5,)),)))
-    assert bench.delivery.why_not_join(Hello("service", "compute1", "d" * 16)) == ""
+    taken = [(f"{number:016x}", 1, (5,)) for number in range(3)]
+    assert "more than 2 processes" in bench.delivery.why_not_join(Hello("service", "compute1", "d" * 16, taken=(*taken,)))
+    assert bench.delivery.why_not_join(Hello("service", "compute1", "d" * 16, taken=(*taken[:2],))) == ""
     bench.delivery.tick(bench.now + 200.0)
     bench.now += 200.0
     bench.delivery.arrive(Parcel(third, b""), LINK, bench.now)
@@ -339,3 +340,14 @@ def test_a_queue_ends_when_what_waited_in_it_was_taken_before(bench: Bench) -> N
     bench.client(b"c1", taken=((SENDER, 1, (message.number,)),))
     assert bench.accepted() == [1]
     assert [str(queue.address) for queue in bench.delivery.queues() if not queue.clients] == []
+
+
+def test_a_process_of_which_nothing_was_kept_is_not_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MAX_ORIGINS", 1)
+    for number in range(5):
+        envelope = Envelope(MessageId(f"{number:016x}", 1), Pattern.CAST, parse_topic("nobody"), "control1", protocol.MAX_TTL, "compute1")
+        bench.delivery.arrive(Parcel(envelope, b""), LINK, bench.now)
+    assert bench.reasons() == [protocol.NO_CONSUMER] * 5
+    bench.client(b"c1", "compute.compute1")
+    bench.arrive(1, "compute.compute1")
+    assert bench.numbers() == [1]
