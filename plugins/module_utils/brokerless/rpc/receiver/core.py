@@ -471,11 +471,22 @@ class ReceiverCore:
         else:
             self.refused(f"receiver of {host}", f"{type(message).__name__} is not for the receiver that connected", now)
 
+    def same_place(self, host: str, other: str, address: str, now: float) -> None:
+        """`host`, which was to be dialled, is where `other` is connected already: it is its address, or the names are mixed up."""
+        self._now = now
+        if host in self._peers and _is_address(host) and not _is_address(other):
+            self._is_called(host, other, now)
+        else:
+            self.peer_lost(host, f"it has the same address as host {other}: {address}", now)
+
+    def _is_called(self, address: str, host: str, now: float) -> None:
+        self._effects.append(HangUp(address))
+        del self._peers[address]
+        self._forwarding.is_called(address, host, now)
+
     def _welcomed(self, peer: Peer, welcome: Welcome, now: float) -> None:
         if welcome.host != peer.host and _is_address(peer.host):
-            self._effects.append(HangUp(peer.host))
-            del self._peers[peer.host]
-            self._forwarding.is_called(peer.host, welcome.host, now)
+            self._is_called(peer.host, welcome.host, now)
             return
         if welcome.host != peer.host:
             why = f"whoever answers at {peer.address} calls itself {welcome.host!r}: check name resolution, and rpc_zmq_host there"

@@ -343,7 +343,7 @@ class ReceiverDaemon:
         now = time.monotonic()
         other = self._peer_hosts.get(place)
         if other is not None:
-            self._core.peer_lost(host, f"it has the same address as host {other}: {address}", now)
+            self._core.same_place(host, other, address, now)
             return
         fault = self._gate.prepare_dial(self._peers, host) if self._gate else ""
         if fault:

@@ -418,3 +418,17 @@ def test_nor_by_way_of_a_notification(core: ReceiverCore) -> None:
     for _turn in range(3):
         core.tick(NOW + 1.0)
     assert not any(isinstance(effect, Dial) and "evil" in effect.host for effect in core.take_effects(NOW + 1.0))
+
+
+def test_two_names_of_one_place_are_one_host_if_one_is_an_address(core: ReceiverCore) -> None:
+    core.from_client(b"c", Hello("service", "control1", ORIGIN, "one", 1), NOW)
+    core.from_client(b"c", Parcel(Envelope(MessageId(ORIGIN, 1), Pattern.CAST, Address("compute", server="192.0.2.7"), "control1", 30.0), b""), NOW)
+    assert Dial("192.0.2.7") in core.take_effects(NOW)
+    core.same_place("192.0.2.7", "compute1", "192.0.2.7", NOW)
+    core.peer_connected("compute1", "192.0.2.7:9500", NOW)
+    core.from_peer("compute1", Welcome("compute1", "b" * 16), NOW)
+    sent = [effect for effect in core.take_effects(NOW) if isinstance(effect, ToPeer) and isinstance(effect.message, Parcel)]
+    assert [effect.host for effect in sent] == ["compute1"]
+    core.replace_matchmaker(Ring(Settings("control1"), {"compute": ["compute1", "compute2"]}), NOW)
+    core.same_place("compute2", "compute1", "192.0.2.7", NOW)
+    assert any("it has the same address as host compute1: 192.0.2.7" in text for text in said(core))
