@@ -51,11 +51,11 @@ class RunPlay(Protocol):
 
 
 @pytest.fixture
-def inventory() -> dict[str, Any]:
+def inventory(tmp_path: Path) -> dict[str, Any]:
     """The inventory of the plays. Tests may add to it before they run one."""
     return {
         "all": {
-            "vars": dict(LOCAL),
+            "vars": LOCAL | {"ansible_async_dir": str(tmp_path / "async")},
             "children": {
                 "control": {"hosts": {"o2p409.lab": {}, "o1p409.lab": {}}},
                 "network": {"hosts": {"o3p409.lab": {}, "o1p409.lab": {}}},
