@@ -89,7 +89,7 @@ soak: deps ## real hosts under fire for minutes, every message accounted for (CA
 	@PYTHONPATH=tests/functional .venv/bin/python tests/soak/run.py
 
 .PHONY: simulate
-simulate: deps ## the cores under seeded faults: SEEDS=20000 of them, FIRST=0 on, or SEED=123 alone with its story
+simulate: deps ## the cores under seeded faults: SEEDS=20000 of them from FIRST=0 on, or SEED=123 alone, with its story
 	@.venv/bin/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0))
 
 .PHONY: dist

@@ -42,6 +42,8 @@ class Chaos:
         self._count = 0
         self._busy: set[object] = set()
         self.ring_changes = 0
+        self.ring_files = 0
+        self.read_files: dict[str, int] = {}
 
     def cause(self, name: str, longest: float) -> None:
         """Cause a fault, to be mended within `longest` seconds."""
@@ -371,14 +373,18 @@ def reload_ring(chaos: Chaos) -> Mend:
 
 def _spread(chaos: Chaos, topics: Mapping[str, Sequence[str]]) -> None:
     world = chaos.world
+    chaos.ring_files += 1
     chaos.ledger.excuse("the ring was changed")
     for name, host in world.hosts.items():
         world.rings.setdefault(name, world.topics)
-        world.after(chaos.chance.uniform(0.0, 1.0), _reload, chaos, host, topics)
+        world.after(chaos.chance.uniform(0.0, 1.0), _reload, chaos, host, topics, chaos.ring_files)
     world.topics = topics
 
 
-def _reload(chaos: Chaos, host: Host, topics: Mapping[str, Sequence[str]]) -> None:
+def _reload(chaos: Chaos, host: Host, topics: Mapping[str, Sequence[str]], ring_file: int) -> None:
+    if ring_file < chaos.read_files.get(host.name, 0):
+        return  # a later one was read already
+    chaos.read_files[host.name] = ring_file
     chaos.world.rings[host.name] = topics
     chaos.ledger.excuse("the ring was changed")
     if host.core is not None:

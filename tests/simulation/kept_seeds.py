@@ -1,6 +1,9 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""Seeds that once broke a promise, and what they found. What a seed means changes with the schedule, so each fault has a unit test as well."""
+"""Seeds that once broke a promise, and what they found.
+
+What a seed means changes with the schedule, so each fault that was found has a unit test as well.
+"""
 
 from __future__ import annotations
 
@@ -13,4 +16,7 @@ KEPT_SEEDS: dict[int, str] = {
     58: "a fanout that one process had taken was not given to another after their receiver's restart",
     81: "a message moved to another host while its sender was disconnected, and was sent to the first again",
     89: "a broker that was restarted gave a message to a second host",
+    1016: "a fanout that one process took, and for another of which the time was over, was kept for good",
+    1109: "a notification that a broker kept was sent again by a process that had not heard of it",
+    1149: "a notification that may have been taken was kept under a new name, and handed over again",
 }

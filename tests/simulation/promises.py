@@ -15,7 +15,7 @@ from typing import Any
 
 from brokerless.rpc import protocol
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
-from brokerless.rpc.protocol import Accepted, Announce, Message, Parcel, Returned, Welcome
+from brokerless.rpc.protocol import Accepted, Announce, Assigned, Message, Parcel, Returned, Welcome
 from brokerless.rpc.receiver.core import PeerState, ReceiverCore
 from brokerless.rpc.receiver.forwarding import NO_CONSUMER_SECONDS
 from brokerless.rpc.topics import Address
@@ -28,6 +28,8 @@ ALIVE_FIRST = "alive first"
 BOUNDED = "bounded"
 NO_LEAK = "nothing is kept of what is over"
 ANSWERED = "a call gets its answer, or a reason"
+
+NO_CRASH = "no event crashes a core"
 
 MARGIN = 15.0
 """Seconds that are enough for everything to come to its end once nothing is broken any more."""
@@ -82,6 +84,7 @@ class Ledger(Watcher):
         """How many messages the processes of one host can have under way: the limit of what its receiver keeps."""
         self._last_number: dict[tuple[str, Address, str], int] = {}
         self._without: dict[tuple[str, str, Address], float] = {}
+        self._took_from: dict[Service, ReceiverCore | None] = {}
         self._checked_at: dict[str, float] = {}
         self._drops: dict[ReceiverCore, int] = {}
         self.dropped: dict[str, list[float]] = {}
@@ -104,6 +107,9 @@ class Ledger(Watcher):
         self._note(f"{service.host}: process {service.origin[-4:]} is HANDED {envelope}", envelope.id)
         # A notification that a receiver kept travels on under a new name; what is in it is the old one.
         sent = self.sent_messages.get(envelope.id) or self.sent_messages[read_id(request.body)]
+        # Who died together with its receiver took along what it had taken; nobody is left to know.
+        sent.takers = [taker for taker in sent.takers if taker.alive or taker.machine.core is self._took_from[taker]]
+        self._took_from[service] = service.machine.core
         if sent.takers and (not envelope.address.fanout or service in sent.takers):
             takers = ", ".join(f"{taker.host} (process {taker.origin[-4:]})" for taker in [*sent.takers, service])
             raise PromiseBroken(NEVER_TWICE, f"{sent} was handed over to {takers}", [sent.id, envelope.id])
@@ -173,6 +179,22 @@ class Ledger(Watcher):
         self._note(f"{host}: says: {text}")
 
     # --- alive first -----------------------------------------------------------------------------------------------------------------------
+
+    def assigned(self, host: Host, message: Assigned) -> None:
+        core = host.core
+        outgoing = core._forwarding._outgoing.get(message.message) if core is not None else None
+        copy = outgoing.copies.get(message.host) if outgoing is not None else None
+        if core is None or copy is None or copy.sent_to is not None or copy.attempt or message.host == host.name:
+            return
+        now = self.world.now + host.clock_ahead
+        address = copy.lane.address
+        route = core.matchmaker.route(address)
+        if not address.bare or route.ask or core._peers[message.host].state is PeerState.UP:
+            return
+        better = [other for other in core._forwarding._hosts_of(address, route, now) if self._is_known_good(host, other, address, now)]
+        if better:
+            text = f"{host.name} assigned {message.message} for {address} to {message.host}, which is down, while {better[0]} is known good"
+            raise PromiseBroken(ALIVE_FIRST, text, [message.message])
 
     def to_peer(self, host: Host, target: str, message: Message) -> None:
         if not isinstance(message, Parcel) or not message.envelope.address.bare or message.envelope.attempt or not message.envelope.host:

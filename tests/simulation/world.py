@@ -26,7 +26,7 @@ from brokerless.rpc.matchmaker.broker import MatchMakerBroker, MatchMakerTopicSc
 from brokerless.rpc.matchmaker.localhost import MatchMakerLocalhost
 from brokerless.rpc.matchmaker.mesh import MatchMakerMesh
 from brokerless.rpc.matchmaker.stub import MatchMakerStub
-from brokerless.rpc.protocol import Message, Parcel, decode, encode
+from brokerless.rpc.protocol import Assigned, Message, Parcel, decode, encode
 from brokerless.rpc.receiver.core import CoreSettings, ReceiverCore
 from brokerless.rpc.receiver.effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
 from brokerless.rpc.topics import Address, parse_topic
@@ -243,6 +243,9 @@ class Watcher:
 
     def travels(self, path: tuple[str, str], what: str, message: Message) -> None:
         """A message left, or arrived, or was lost."""
+
+    def assigned(self, host: Host, message: Assigned) -> None:
+        """A receiver told a sender to which host its message goes."""
 
     def to_peer(self, host: Host, target: str, message: Message) -> None:
         """A receiver sent something to another host's."""
@@ -717,6 +720,8 @@ class World:
                 host.clients.pop(effect.client, None)
                 core.client_gone(effect.client, self.now + host.clock_ahead)
             else:
+                if isinstance(effect.message, Assigned):
+                    self.watcher.assigned(host, effect.message)
                 self._send(connection.down, effect.message)
         elif isinstance(effect, Dial):
             attempt = host.dialling[effect.host] = object()

@@ -318,9 +318,12 @@ class Forwarding:
         if not route.announced:
             return route.hosts
         announced = self._announced.get(address) or route.hosts
-        if not address.fanout or not self._unheard:
+        if not address.fanout:
             return announced
-        return announced + tuple(sorted(host for host in self._unheard if self._may_be_back(host, now)))
+        may_come_back = sorted(host for host in self._unheard if self._may_be_back(host, now))
+        if now < self._settings.all_connected_at and self._host not in announced:
+            may_come_back.append(self._host)  # its services may not have reconnected yet
+        return announced + tuple(may_come_back) if may_come_back else announced
 
     def _may_be_back(self, host: str, now: float) -> bool:
         return now - self.targets[host].not_up_since < REMEMBERED_SECONDS
@@ -791,7 +794,8 @@ class Forwarding:
             self._retry_homeless(address, now)
         self._forget_hosts(now)
         for message in self._deadlines.due(now):
-            self._time_is_over(self._outgoing[message], now)
+            if message in self._outgoing:
+                self._time_is_over(self._outgoing[message], now)
         self._notifications.forget(now)
 
     def _time_is_over(self, outgoing: Outgoing, now: float) -> None:

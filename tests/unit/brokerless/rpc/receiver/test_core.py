@@ -432,3 +432,13 @@ def test_two_names_of_one_place_are_one_host_if_one_is_an_address(core: Receiver
     core.replace_matchmaker(Ring(Settings("control1"), {"compute": ["compute1", "compute2"]}), NOW)
     core.same_place("compute2", "compute1", "192.0.2.7", NOW)
     assert any("it has the same address as host compute1: 192.0.2.7" in text for text in said(core))
+
+
+def test_what_ends_when_one_before_it_made_room_is_no_surprise() -> None:
+    small = World({"compute": ["compute1"]}, ["compute1"], backlog=2)
+    small.start_service("compute1", ["compute.compute1"], window=0)
+    sender = small.start_service("compute1")
+    short = [sender.cast("compute.compute1", b"", ttl=1.0) for _turn in range(2)]
+    sender.cast("compute.compute1", b"", ttl=60.0)
+    small.advance(15.0)
+    assert set(sender.settled) == set(short)

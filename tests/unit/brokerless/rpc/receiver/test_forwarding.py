@@ -429,3 +429,13 @@ def test_many_topics_without_a_host_are_looked_at_in_turns_and_told_of_once() ->
     for _turn in range(2):
         bench.pass_time(0.1)
     assert len(bench.sent) == 3 * RETRIES_AT_ONCE
+
+
+def test_a_fanout_from_a_host_whose_receiver_was_just_started_goes_to_its_own_services_too() -> None:
+    bench = Bench()
+    bench.forwarding.replace_matchmaker(MatchMakerBroker(Settings("control1", broker="control1")), bench.now)
+    address = parse_topic("fanout~compute")
+    route = bench.forwarding.matchmaker.route(address)
+    started_at = bench.forwarding._settings.all_connected_at
+    assert bench.forwarding._hosts_of(address, route, started_at - 0.1) == ("control1",)
+    assert bench.forwarding._hosts_of(address, route, started_at) == ()
