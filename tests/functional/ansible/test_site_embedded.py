@@ -24,6 +24,8 @@ import redis
 from receiver_process import free_port, short_directory, wait_until
 from redis_server import RedisServer
 
+pytestmark = pytest.mark.timeout(1200)
+"""Whichever test is first waits for the deployment."""
 HERE = Path(__file__).parent
 ADDRESSES = {"control1": "127.0.1.1", "compute1": "127.0.1.2", "compute2": "127.0.1.3"}
 HOSTS = set(ADDRESSES)

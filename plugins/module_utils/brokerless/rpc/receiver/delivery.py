@@ -458,9 +458,9 @@ class Delivery:
                 arrival.takers.discard(limbo.key)
                 self._end_unheard(arrival, protocol.CONSUMER_GONE, f"the consumer of {envelope.address} at {self._host} died with it in hand")
         for message in self._deadlines.due(now):
-            arrival = self._arrivals.get(message)
-            if arrival is None:
+            if message not in self._arrivals:
                 continue  # it ended when one before it made room
+            arrival = self._arrivals[message]
             self._early_fanouts.pop(message, None)
             for queue in self._queues_of(arrival):
                 if message in queue.waiting:
