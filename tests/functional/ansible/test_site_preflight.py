@@ -27,7 +27,7 @@ RECEIVER_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "variable-that-is-missing": ({"receiver_ring_names": "variable"}, "define rpc_zmq_host for it"),
     "metrics-outside-the-range": ({"receiver_metrics_port": 80}, "receiver_metrics_port is 80, which is not a reserved port above the first one"),
     "redis-password-in-the-url": ({"receiver_redis": {"url": "redis://:secret@redis1"}}, "receiver_redis.url holds a user or password"),
-    "redis-option-unknown": ({"receiver_redis": {"hots": "redis1"}}, "Unsupported parameters"),
+    "redis-option-unknown": ({"receiver_redis": {"hots": "redis1"}}, "receiver_redis.hots. Supported parameters include: "),
     "process-without-a-log": ({"receiver_log_file": ""}, "receiver_service_manager is process, which has no journal"),
     "unknown-service-manager": (
         {"receiver_service_manager": "upstart"},
