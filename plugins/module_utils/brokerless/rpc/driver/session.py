@@ -213,6 +213,8 @@ class Session:
             self._send(number, unsettled, now)
         for question in self._questions.values():
             self._transmit(question)
+        if self._to_accept or self._to_credit:
+            self._flush_soon(now)
 
     # --- sending -----------------------------------------------------------------------------------------------------------------------------
 

@@ -264,3 +264,16 @@ def test_others_messages_are_none_of_its_business(welcomed: Bench) -> None:
     stranger = MessageId(OTHER, number)
     welcomed.hear(Accepted((stranger,)), Returned(stranger, protocol.FULL), Held(stranger, "x"), Assigned(stranger, "h"))
     assert welcomed.session.unsettled == 1
+
+
+def test_credit_that_comes_free_while_the_receiver_greets_is_not_lost(welcomed: Bench) -> None:
+    message = MessageId(OTHER, 1)
+    welcomed.hear(Parcel(Envelope(message, Pattern.CAST, parse_topic("compute"), "compute1", 30.0), b""))
+    welcomed.session.disconnected("killed")
+    welcomed.session.connected(welcomed.now)
+    welcomed.session.worked_off(1, welcomed.now)
+    welcomed.pass_time(0.01)
+    welcomed.effects.clear()
+    welcomed.hear(Welcome("control1", "d" * 16))
+    welcomed.pass_time(0.01)
+    assert welcomed.sent(Credit) == [Credit(1)]
