@@ -315,11 +315,15 @@ def freeze(chaos: Chaos) -> Mend:
     if host.frozen or host.core is None or not chaos.reserve(host):
         return None
     chaos.say(f"{host.name} stands still")
+    began = chaos.world.now
     chaos.world.freeze(host.name)
 
     def go_on() -> None:
         chaos.release(host)
         chaos.say(f"{host.name} goes on")
+        for service in chaos.world.services:
+            if service.machine is host and chaos.ledger.started_at[service] >= began:
+                chaos.ledger.away.setdefault(service, []).append((began, chaos.world.now + 1.0))
         chaos.world.thaw(host.name)
 
     return go_on

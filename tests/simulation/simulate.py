@@ -27,10 +27,14 @@ SHOWN_FAILURES = 5
 """So many failing seeds are told in full; of the others only the promise."""
 
 
-def run_many(seeds: Iterable[int], processes: int = 0) -> Iterator[Outcome]:
-    """Run `seeds` in several processes, as many as there are cores unless told otherwise, and yield what became of each."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes or os.cpu_count() or 1, mp_context=context) as pool:
+def process_pool() -> ProcessPoolExecutor:
+    """Return a pool of processes to run seeds in, as many as there are cores."""
+    return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def run_all(seeds: Iterable[int]) -> Iterator[Outcome]:
+    """Run `seeds`, and yield what became of each."""
+    with process_pool() as pool:
         yield from pool.map(run, seeds, chunksize=4)
 
 
@@ -66,7 +70,7 @@ def run_range(first: int, count: int) -> int:
     events = messages = 0
     failed: list[Outcome] = []
     promises: Counter[str] = Counter()
-    for done, outcome in enumerate(run_many(range(first, first + count)), start=1):
+    for done, outcome in enumerate(run_all(range(first, first + count)), start=1):
         events += outcome.events
         messages += outcome.messages
         if outcome.broken:

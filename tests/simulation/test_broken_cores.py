@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 from broken_cores import BROKEN_CORES, first_caught
 from schedule import Outcome
+from simulate import process_pool
 
 SEEDS = range(30)
 
@@ -19,7 +18,7 @@ SEEDS = range(30)
 @pytest.fixture(scope="module")
 def catches() -> Iterator[dict[str, Future[tuple[int, Outcome] | None]]]:
     """What became of each broken core: they are tried in processes of their own, next to each other."""
-    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool() as pool:
         yield {name: pool.submit(first_caught, name, SEEDS) for name in BROKEN_CORES}
 
 
