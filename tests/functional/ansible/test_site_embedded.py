@@ -334,7 +334,7 @@ def test_another_wheel_of_the_same_version_is_installed_and_the_receiver_restart
 
 @pytest.mark.usefixtures("deployed")
 def test_redis_is_used_with_a_password_that_only_the_receiver_can_read(site: Site) -> None:
-    password = "it's $ecret"
+    password = "it's $esame"
     with RedisServer() as server, redis.Redis(port=server.port) as database:
         database.config_set("requirepass", password)
         variables = {
@@ -347,9 +347,9 @@ def test_redis_is_used_with_a_password_that_only_the_receiver_can_read(site: Sit
         assert real.exit_code == 0, real.output
         # another command line is another process
         assert real.changed == forecast.changed == {("compute1", CONFIGURE), ("compute1", "Write the password of Redis"), ("compute1", START)}
-        assert "ecret" not in forecast.output + real.output
+        assert "esame" not in forecast.output + real.output
         assert site.file("compute1", "etc/matchmaker_redis.conf").stat().st_mode & 0o777 == 0o400
-        assert "ecret" not in site.file("compute1", "etc/brokerless.conf").read_text(encoding="utf-8")
+        assert "esame" not in site.file("compute1", "etc/brokerless.conf").read_text(encoding="utf-8")
         wait_until(lambda: database.hexists("embedded:hosts", "compute1"), "the host is registered")
         assert site.brokerless("compute1", "status")["matchmaker"]["error"] == ""
     back = site.play("site.yml", "--limit=compute1")
