@@ -326,15 +326,11 @@ def _unpack_large(header: bytes) -> Any:
 # --- fields out ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _address_fields(address: Address) -> tuple[str, str, bool, str, str]:
-    return (address.topic, address.server, address.fanout, address.exchange, address.namespace)
-
-
 def _envelope_fields(envelope: Envelope) -> tuple[Any, ...]:
     return (
         envelope.id,
         int(envelope.pattern),
-        _address_fields(envelope.address),
+        envelope.address,
         envelope.sender,
         # never more than there is, and never less for being written again
         int(min(max(0.0, envelope.ttl), MAX_TTL) * 1000 + 1e-6),
@@ -351,14 +347,14 @@ _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Hello: lambda m: (m.role, m.host, m.incarnation, m.name, m.pid, m.window, m.taken),
     Welcome: lambda m: (m.host, m.incarnation),
     WhoAreYou: lambda _m: (),
-    Consume: lambda m: (m.revision, [_address_fields(address) for address in m.addresses]),
+    Consume: lambda m: (m.revision, m.addresses),
     Consuming: lambda m: (m.revision,),
     Accepted: lambda m: (m.messages,),
     Returned: lambda m: (m.message, m.reason, m.text[:MAX_TEXT]),
     Held: lambda m: (m.message, m.text[:MAX_TEXT]),
     Assigned: lambda m: (m.message, m.host),
-    Announce: lambda m: ([_address_fields(address) for address in m.addresses], m.complete),
-    Seek: lambda m: (m.message, _address_fields(m.address)),
+    Announce: lambda m: (m.addresses, m.complete),
+    Seek: lambda m: (m.message, m.address),
     Credit: lambda m: (m.count,),
     Ping: lambda m: (m.stamp,),
     Pong: lambda m: (m.stamp,),
@@ -401,8 +397,13 @@ def _text(value: Any, name: str, most: int = MAX_NAME_LENGTH) -> str:
     return value
 
 
+@functools.lru_cache(maxsize=4096)
+def _is_incarnation(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
 def _incarnation(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not _is_incarnation(value):
         raise ProtocolError(f"{name} is not 16 hexadecimal digits")
     return value
 
@@ -411,7 +412,7 @@ def _message_id(value: Any) -> MessageId:
     if not isinstance(value, list) or len(value) != 2:
         raise ProtocolError("a message id is not an array of origin and number")
     origin, number = value
-    if number.__class__ is not int or not 0 < number <= _MAX_NUMBER or origin.__class__ is not str or not _ID.fullmatch(origin):
+    if number.__class__ is not int or not 0 < number <= _MAX_NUMBER or origin.__class__ is not str or not _is_incarnation(origin):
         return MessageId(_incarnation(origin, "origin"), _number(number, "number", least=1))
     return MessageId(origin, number)
 

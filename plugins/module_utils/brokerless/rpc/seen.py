@@ -51,11 +51,14 @@ class Seen:
         """Take in that all messages of `origin` below `settled` have come to their end, and keep what is known of it until `forget_at` at least."""
         if forget_at > self._forget_at.get(origin, float("-inf")):
             self._forget_at[origin] = forget_at
-        if settled <= self._floor.get(origin, 0):
+        floor = self._floor.get(origin, 0)
+        if settled <= floor:
             return
         self._floor[origin] = settled
         numbers = self._numbers.get(origin)
-        if numbers:
+        if numbers and settled - floor < len(numbers):
+            numbers.difference_update(range(floor, settled))
+        elif numbers:
             self._numbers[origin] = {number for number in numbers if number >= settled}
 
     def forget(self, now: float) -> None:

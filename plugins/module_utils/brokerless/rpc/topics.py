@@ -9,8 +9,9 @@ from each other, so that a topic with a dot in it is never mistaken for a direct
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 FANOUT_PREFIX = "fanout~"
 REPLIES_TOPIC = "zmq_replies"
@@ -62,8 +63,7 @@ def check_server(value: object) -> str:
     return _check("server", value, _NAME)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a message goes, or what a consumer serves.
 
     `topic` is the base topic. `server` is empty for a bare topic; for a directed one it names the server, which is a host unless the
@@ -97,7 +97,7 @@ class Address:
 
     def directed(self, server: str) -> Address:
         """Return this address directed to `server`."""
-        return replace(self, server=server, fanout=False)
+        return self._replace(server=server, fanout=False)
 
     def __str__(self) -> str:
         name = f"{FANOUT_PREFIX}{self.topic}" if self.fanout else self.topic
@@ -115,6 +115,11 @@ def parse_topic(text: object) -> Address:
     """
     if not isinstance(text, str):
         raise TopicError(f"topic must be a string, not {type(text).__name__}")
+    return _parsed(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> Address:
     if ".." in text:
         raise TopicError(f"topic {text[:MAX_NAME_LENGTH]!r} contains '..'")
     name = text.removesuffix(".None").removesuffix(".")

@@ -51,9 +51,9 @@ IDS = st.builds(MessageId, ORIGINS, st.integers(1, NUMBER_MOST))
 HOSTS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}(\.[a-z]{1,5})?", fullmatch=True)
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_@:#%+-]{0,20}", fullmatch=True)
 ADDRESSES = st.one_of(
-    st.builds(Address, NAMES, exchange=NAMES | st.just(""), namespace=NAMES | st.just("")),
-    st.builds(Address, NAMES, server=NAMES),
-    st.builds(Address, NAMES, fanout=st.just(True)),
+    st.tuples(NAMES, st.just(""), st.just(False), NAMES | st.just(""), NAMES | st.just("")).map(Address._make),
+    st.tuples(NAMES, NAMES).map(lambda parts: Address(*parts)),
+    st.tuples(NAMES, st.just(""), st.just(True)).map(lambda parts: Address(*parts)),
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 # a TTL travels in whole milliseconds

@@ -418,10 +418,12 @@ class Connection:
         now = time.monotonic()
         try:
             self._work_off(receiver, now)
-            if receiver.readable():
+            more = receiver.readable()
+            if more:
                 self._read(receiver, now)
                 self._work_off(receiver, now)
-            if receiver.readable() or self._next_wake(now) < self._sleeps_until:
+                more = receiver.readable()
+            if more or self._next_wake(now) < self._sleeps_until:
                 self._wake()
         except Exception:
             LOG.exception("a fault in the RPC driver; this process can't send or consume any more")
@@ -534,6 +536,9 @@ _inherited: list[object] = []
 
 def process_connection(conf: cfg.ConfigOpts) -> Driver:
     """Return this process's connection to the receiver in `rpc_zmq_ipc_dir`, which is made when it is first asked for, and anew after a fork."""
+    connection = _connections.get(conf.rpc_zmq_ipc_dir)
+    if connection is not None:
+        return connection
     with _connections_lock:
         connection = _connections.get(conf.rpc_zmq_ipc_dir)
         if connection is None:

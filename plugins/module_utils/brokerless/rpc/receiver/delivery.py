@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .. import protocol
@@ -318,7 +318,7 @@ class Delivery:
     def consumed(self) -> tuple[Address, ...]:
         """Return all that connected services consume, but for the answers to their own calls."""
         addresses = {address for client in self.clients.values() for address in client.addresses if address.topic != REPLIES_TOPIC}
-        return tuple(sorted(addresses, key=astuple))
+        return tuple(sorted(addresses))
 
     def why_not_join(self, hello: Hello) -> str:
         """Return why a service's process can't be served; empty if it can."""
