@@ -18,5 +18,6 @@ KEPT_SEEDS: dict[int, str] = {
     89: "a broker that was restarted gave a message to a second host",
     1016: "a fanout that one process took, and for another of which the time was over, was kept for good",
     1109: "a notification that a broker kept was sent again by a process that had not heard of it",
+    50231: "a message that a consumer died with was called handed over when it was sent once more",
     1149: "a notification that may have been taken was kept under a new name, and handed over again",
 }

@@ -317,7 +317,7 @@ class Ledger(Watcher):
 
     def known_at(self, service: Service, sent: Sent) -> float:
         """Return when the sender's host must know of a process: where receivers announce them, faults may keep it from that for a while."""
-        began = self.started_at[service]
+        began = service.consumes_since
         announced = self.world.matchmaker(sent.sender.host).route(sent.address).announced
         return began + MARGIN if announced and began > self.first_fault_at else began
 

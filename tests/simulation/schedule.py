@@ -229,8 +229,8 @@ class Life:
         for service in list(world.services):
             service.works = True
             self._go_on(service)
-        last = max((sent.deadline for sent in ledger.open.values()), default=world.now) + 20.0 * self.plan.heartbeat
-        while ledger.open and world.now < last:
+        # looked at anew each time: a call that is answered only now has an answer that lives longer
+        while ledger.open and world.now < max(sent.deadline for sent in ledger.open.values()) + 20.0 * self.plan.heartbeat:
             world.advance(1.0)
             for service in list(world.services):
                 self._go_on(service)

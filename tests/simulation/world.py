@@ -156,6 +156,8 @@ class Service:
     wakes_at: float = float("inf")
     inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = field(default_factory=deque)
     addresses: tuple[Address, ...] = ()
+    consumes_since: float = float("inf")
+    """When its receiver first confirmed that it consumes: only then does it count on being given anything."""
     requests: list[Request] = field(default_factory=list)
     worked: int = 0
     answers: dict[int, bytes] = field(default_factory=dict)
@@ -753,6 +755,8 @@ class World:
         if isinstance(effect, driver_effects.Transmit):
             if service.connection is not None:
                 self._send(service.connection.up, effect.message)
+        elif isinstance(effect, driver_effects.ConsumptionKnown):
+            service.consumes_since = min(service.consumes_since, self.now)
         elif isinstance(effect, driver_effects.HandOver):
             envelope = effect.parcel.envelope
             request = Request(envelope.id.number, effect.parcel.body, envelope, effect.deadline)

@@ -126,6 +126,7 @@ class Delivery:
         self.all_back_at = started_at + patience
         self._waits_for_all = True
         self._seen = Seen()
+        self._perhaps_taken: dict[MessageId, None] = {}
         self._early_fanouts: OrderedDict[MessageId, Arrival] = OrderedDict()
         self._arrivals: dict[MessageId, Arrival] = {}
         self._bytes = 0
@@ -159,7 +160,10 @@ class Delivery:
         elif self._seen.has_ended(message) or (message in self._seen and not envelope.address.fanout):
             # that a fanout was taken says nothing of this host's other processes; who has it already drops it
             self.tally.count("duplicate", envelope)
-            self._verdict(back, Accepted((message,)))
+            if message in self._perhaps_taken:
+                self._verdict(back, Returned(message, protocol.CONSUMER_GONE, self._died_with_it(envelope)))
+            else:
+                self._verdict(back, Accepted((message,)))
         elif self.draining:
             self._return(back, envelope, protocol.DRAINING, f"the receiver of {self._host} is shutting down")
         elif envelope.after and MessageId(message.origin, envelope.after) not in self._seen:
@@ -276,9 +280,14 @@ class Delivery:
             self._end_taken(arrival)
         else:
             self._forget(message)
-            if reason != protocol.CONSUMER_GONE:
+            if reason == protocol.CONSUMER_GONE:
+                self._perhaps_taken[message] = None
+            else:
                 self._seen.discard(message)
             self._return(arrival.back, arrival.parcel.envelope, reason, text)
+
+    def _died_with_it(self, envelope: Envelope) -> str:
+        return f"the consumer of {envelope.address} at {self._host} died with it in hand"
 
     @staticmethod
     def _take_from(queue: Queue, arrival: Arrival) -> None:
@@ -343,6 +352,7 @@ class Delivery:
         if limbo is not None:
             self._settle_what_was_in_hand(limbo.in_hand, taken, limbo.key, now)
         for message in taken:
+            self._perhaps_taken.pop(message, None)
             if message in self._arrivals and not self._arrivals[message].parcel.envelope.address.fanout:
                 self._accept_waiting(message)
         self.consume(key, (), now)
@@ -456,7 +466,7 @@ class Delivery:
             for arrival in limbo.in_hand.values():
                 envelope = arrival.parcel.envelope
                 arrival.takers.discard(limbo.key)
-                self._end_unheard(arrival, protocol.CONSUMER_GONE, f"the consumer of {envelope.address} at {self._host} died with it in hand")
+                self._end_unheard(arrival, protocol.CONSUMER_GONE, self._died_with_it(envelope))
         for message in self._deadlines.due(now):
             if message not in self._arrivals:
                 continue  # it ended when one before it made room
@@ -478,6 +488,8 @@ class Delivery:
             for queue in list(self._queues.values()):
                 self._hand_over(queue, now)
         self._seen.forget(now)
+        for message in [message for message in self._perhaps_taken if self._seen.has_ended(message) or message not in self._seen]:
+            del self._perhaps_taken[message]
 
     def drain(self) -> None:
         """Take in nothing more, and return what no consumer has in hand."""

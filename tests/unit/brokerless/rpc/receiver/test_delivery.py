@@ -205,6 +205,20 @@ def test_what_a_dead_consumer_had_in_hand_is_never_given_to_another(bench: Bench
     assert bench.reasons() == [protocol.CONSUMER_GONE]
 
 
+def test_what_a_dead_consumer_may_have_taken_is_never_called_accepted_unless_it_says_so(bench: Bench) -> None:
+    bench.client(b"c1", "compute")
+    message = bench.arrive(1, "compute")
+    bench.delivery.leave(b"c1", bench.now)
+    bench.now += PATIENCE + 1
+    bench.delivery.tick(bench.now)
+    bench.arrive(1, "compute", attempt=1)
+    assert bench.reasons() == [protocol.CONSUMER_GONE, protocol.CONSUMER_GONE]
+    assert bench.accepted() == []
+    bench.client(b"c1", "compute", taken=((SENDER, 1, (message.number,)),))
+    bench.arrive(1, "compute", attempt=2)
+    assert bench.accepted() == [1]
+
+
 def test_what_a_consumer_left_behind_when_it_said_goodbye_goes_to_the_next(bench: Bench) -> None:
     bench.client(b"c1", "compute")
     bench.arrive(1, "compute")
