@@ -1,0 +1,481 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""Who is dead, second by second: a bus, Neutron's list, and what may be wrong with either."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+
+import pytest
+from brokerless.ha.liveness import MAX_STRANGERS, Forwarding, Judge, State, Transition, Verdict
+from brokerless.ha.policy import PolicySettings
+from brokerless.ha.snapshot import DHCP, L3, Abilities, Agent, AgentKey, Heartbeat
+
+OVS = "Open vSwitch agent"
+TUNED = PolicySettings.for_intervals(10, 3)
+DEFAULT = PolicySettings.for_intervals(75, 30)
+WALL = 1_800_000_000.0
+
+
+@dataclass
+class Bench:
+    """A cloud whose agents report, a Neutron that hears them, and a judge. Agents beat at times of their own."""
+
+    policy: PolicySettings = TUNED
+    nodes: int = 3
+    now: float = 1000.0
+    silent: set[AgentKey] = field(default_factory=set)
+    unprocessed: set[AgentKey] = field(default_factory=set)
+    clock_off: dict[AgentKey, float] = field(default_factory=dict)
+    bus: bool = True
+    api: bool = True
+    late: float = 0.0
+    changes: list[Transition] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        keys = [AgentKey(kind, f"net{number + 1}") for number in range(self.nodes) for kind in (L3, DHCP, OVS)]
+        self.agents = {key: Agent(f"{key.agent_type[:2].lower()}-{key.host}", key.host, key.agent_type, zone="nova", started_at=1.0) for key in keys}
+        self.processed = dict.fromkeys(keys, WALL + self.now)
+        self.judge = Judge(self.policy)
+        self.judge.hearing.listening(self.now)
+
+    def kill(self, host: str, *kinds: str) -> None:
+        self.silent |= {key for key in self.agents if key.host == host and (not kinds or key.agent_type in kinds)}
+
+    def revive(self, host: str) -> None:
+        self.silent -= {key for key in self.agents if key.host == host}
+
+    def run(self, seconds: float, step: float = 0.5) -> None:
+        for _ in range(round(seconds / step)):
+            self.now += step
+            self.beat(step)
+            self.ask()
+            self.changes += self.judge.tick(self.now, WALL + self.now)
+
+    def beat(self, step: float = 0.5) -> None:
+        for number, key in enumerate(self.agents):
+            offset = number * self.policy.report_interval / len(self.agents)
+            if key in self.silent or (self.now - offset) % self.policy.report_interval >= step:
+                continue
+            if self.bus and key not in self.unprocessed:
+                self.processed[key] = WALL + self.now
+            if self.bus:
+                sent = WALL + self.now - self.late + self.clock_off.get(key, 0.0)
+                self.judge.heard(Heartbeat(key, sent, starting=False, abilities=Abilities()), self.now, WALL + self.now)
+
+    def ask(self) -> None:
+        if not self.api:
+            self.judge.unanswered("503 Service Unavailable")
+            return
+        limit = WALL + self.now - self.policy.agent_down_time
+        self.judge.listed(
+            [replace(agent, alive=self.processed[key] >= limit, heartbeat_at=self.processed[key]) for key, agent in self.agents.items()], self.now
+        )
+
+    def verdict(self, host: str, kind: str = L3) -> Verdict:
+        return self.judge.judgement(self.now).verdicts[self.agents[AgentKey(kind, host)].id]
+
+    def states(self, kind: str = L3) -> dict[str, str]:
+        return {key.host: self.verdict(key.host, kind).state.value for key in self.agents if key.agent_type == kind}
+
+    def evacuated(self) -> set[str]:
+        return {verdict.agent.host for verdict in self.judge.judgement(self.now).verdicts.values() if verdict.evacuate}
+
+    def seconds_until_dead(self, host: str, at_most: float) -> float:
+        since = self.now
+        self.run(0.5)
+        while not self.verdict(host).evacuate:
+            assert self.now - since < at_most, f"{host} is not dead after {at_most} s: {self.verdict(host)}"
+            self.run(0.5)
+        return self.now - since
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.run(20)
+    assert set(bench.states().values()) == {"alive"}
+    return bench
+
+
+# --- a death -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [TUNED, DEFAULT])
+def test_a_death_is_known_no_later_than_neutrons_failover_acts(policy: PolicySettings) -> None:
+    bench = Bench(policy)
+    bench.run(3 * policy.agent_down_time)
+    bench.kill("net2")
+    seconds = bench.seconds_until_dead("net2", 2 * policy.agent_down_time)
+    assert policy.agent_down_time - policy.report_interval < seconds <= 2 * policy.agent_down_time
+    assert bench.states() == {"net1": "alive", "net2": "dead", "net3": "alive"}
+
+
+@pytest.mark.parametrize("policy", [TUNED, DEFAULT])
+def test_an_agent_that_was_dead_before_we_listened_is_dead_in_time(policy: PolicySettings) -> None:
+    bench = Bench(policy)
+    bench.kill("net2")
+    bench.processed = {key: at - (key.host == "net2") * 500 for key, at in bench.processed.items()}
+    assert policy.agent_down_time < bench.seconds_until_dead("net2", 2 * policy.agent_down_time)
+
+
+def test_the_states_and_reasons_on_the_way(bench: Bench) -> None:
+    bench.kill("net2")
+    bench.run(30)
+    seen = [
+        (change.before.value, change.after.value)
+        for change in bench.changes
+        if change.agent == bench.verdict("net2").agent or change.agent.id == "l3-net2"
+    ]
+    assert seen == [("unknown", "alive"), ("alive", "suspect"), ("suspect", "dead")]
+    verdict = bench.verdict("net2")
+    assert verdict.reason.startswith("silent on the bus for ")
+    assert verdict.reason.endswith("Neutron's server says that it is not alive")
+    assert str(bench.changes[-1]).endswith(f": suspect -> dead: {bench.changes[-1].reason}")
+
+
+def test_a_silence_shorter_than_the_hold_off_is_no_death(bench: Bench) -> None:
+    for _ in range(5):
+        while bench.verdict("net2").silence:
+            bench.run(0.5)
+        bench.kill("net2", L3)
+        bench.run(TUNED.agent_down_time + 0.5 * TUNED.hold_off)
+        assert not bench.evacuated()
+        bench.revive("net2")
+        bench.run(6)
+    assert "dead" not in {change.after.value for change in bench.changes}
+
+
+# --- witnesses ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_silent_on_the_bus_and_heard_by_neutron_is_a_suspicion(bench: Bench) -> None:
+    key = AgentKey(L3, "net2")
+    bench.silent.add(key)
+    for _ in range(100):
+        bench.processed[key] = WALL + bench.now
+        bench.run(0.5)
+    assert bench.verdict("net2").state is State.SUSPECT
+    assert bench.verdict("net2").reason.endswith("but Neutron's server hears it")
+
+
+def test_heard_on_the_bus_and_dead_for_neutron_is_a_suspicion(bench: Bench) -> None:
+    bench.unprocessed.add(AgentKey(L3, "net2"))
+    bench.run(50)
+    assert bench.verdict("net2").state is State.SUSPECT
+    assert "the server does not process its reports" in bench.verdict("net2").reason
+    bench.unprocessed.clear()
+    bench.run(5)
+    assert bench.verdict("net2").state is State.ALIVE
+
+
+def test_without_neutrons_word_nobody_is_dead(bench: Bench) -> None:
+    bench.kill("net2")
+    bench.run(5)
+    bench.api = False
+    bench.run(100)
+    assert bench.verdict("net2").state is State.SUSPECT
+    assert "503" in bench.verdict("net2").reason
+    bench.api = True
+    bench.run(TUNED.hold_off + 1)
+    assert bench.evacuated() == {"net2"}
+
+
+def test_the_process_died_but_its_host_may_still_forward(bench: Bench) -> None:
+    bench.kill("net2", L3)
+    bench.run(30)
+    verdict = bench.verdict("net2")
+    assert verdict.evacuate
+    assert verdict.forwarding is Forwarding.MAY_FORWARD
+    siblings = next(each for each in verdict.witnesses if each.name == "siblings")
+    assert siblings.detail == "DHCP agent, Open vSwitch agent of the same host is heard: the host is up"
+
+
+def test_whether_a_silent_host_forwards_is_known_by_a_probe_only(bench: Bench) -> None:
+    bench.kill("net2")
+    bench.run(30)
+    assert bench.verdict("net2").forwarding is Forwarding.NOT_KNOWN
+    bench.judge.probed("net2", up=False, detail="BMC: power is off", now=bench.now)
+    bench.run(1)
+    assert bench.verdict("net2").forwarding is Forwarding.STOPPED
+    bench.judge.probed("net2", up=True, detail="answers to ICMP", now=bench.now)
+    bench.run(1)
+    assert bench.verdict("net2").forwarding is Forwarding.MAY_FORWARD
+    bench.run(TUNED.probe_fresh + 1)
+    assert bench.verdict("net2").forwarding is Forwarding.NOT_KNOWN
+
+
+# --- our own ears ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_broker_is_nobodys_death(bench: Bench) -> None:
+    bench.bus = False
+    bench.judge.hearing.deaf("the connection to the broker is lost", bench.now)
+    bench.run(4 * TUNED.agent_down_time)
+    assert not bench.evacuated()
+    assert bench.judge.judgement(bench.now).deaf == "the connection to the broker is lost"
+    bench.bus = True
+    bench.judge.hearing.listening(bench.now)
+    bench.run(40)
+    assert set(bench.states().values()) == {"alive"}
+    bench.kill("net3")
+    bench.seconds_until_dead("net3", 20)
+
+
+def test_a_broker_that_falls_silent_without_a_word_is_nobodys_death(bench: Bench) -> None:
+    bench.bus = False
+    bench.run(8 * TUNED.agent_down_time)
+    assert "dead" not in {change.after.value for change in bench.changes}
+    assert bench.judge.judgement(bench.now).deaf.startswith("no agent at all was heard for 6 s")
+
+
+def test_neutron_away_is_nobodys_death(bench: Bench) -> None:
+    bench.api = False
+    bench.unprocessed = set(bench.agents)
+    bench.run(4 * TUNED.agent_down_time)
+    bench.api = True
+    bench.run(10)
+    assert not bench.evacuated()
+    bench.unprocessed = set()
+    bench.run(5)
+    assert set(bench.states().values()) == {"alive"}
+
+
+def test_both_away_at_our_start_is_nobodys_death() -> None:
+    bench = Bench(bus=False, api=False)
+    bench.judge = Judge(TUNED)
+    bench.run(50)
+    assert bench.judge.judgement(bench.now).verdicts == {}
+    bench.api = True
+    bench.run(20)
+    assert set(bench.states().values()) == {"unknown"}
+    bench.bus = True
+    bench.judge.hearing.listening(bench.now)
+    bench.run(30)
+    assert set(bench.states().values()) == {"alive"}
+
+
+def test_our_own_standstill_is_nobodys_death(bench: Bench) -> None:
+    for _ in range(3):
+        bench.now += 2 * TUNED.agent_down_time
+        bench.processed = dict.fromkeys(bench.agents, WALL + bench.now - TUNED.agent_down_time - 5)
+        bench.ask()
+        bench.changes += bench.judge.tick(bench.now, WALL + bench.now)
+        assert not bench.evacuated()
+        bench.run(30)
+    assert "dead" not in {change.after.value for change in bench.changes}
+    bench.kill("net2")
+    bench.seconds_until_dead("net2", 20)
+
+
+def test_a_hosts_sleep_that_the_monotonic_clock_did_not_count_is_a_gap(bench: Bench) -> None:
+    bench.judge.tick(bench.now + 0.5, WALL + bench.now + 300)
+    assert bench.judge.hearing.since == bench.now + 0.5
+    assert "the clock jumped by 300 s" in bench.judge.hearing.why
+
+
+def test_while_heartbeats_come_late_nobody_is_judged(bench: Bench) -> None:
+    bench.kill("net2")
+    for _ in range(10):
+        bench.late += 0.5
+        bench.run(1)
+    bench.run(60)
+    assert not bench.evacuated()
+    assert "5 s later than they used to" in bench.judge.judgement(bench.now).deaf
+    bench.late = 0.0
+    bench.run(2 * TUNED.agent_down_time)
+    assert bench.evacuated() == {"net2"}
+
+
+def test_while_our_queue_is_long_nobody_is_judged(bench: Bench) -> None:
+    bench.kill("net2")
+    bench.judge.hearing.backlog(TUNED.max_backlog + 1, bench.now)
+    bench.run(60)
+    assert not bench.evacuated()
+    assert "messages wait in our queue" in bench.judge.judgement(bench.now).deaf
+    bench.judge.hearing.backlog(0, bench.now)
+    bench.run(2 * TUNED.agent_down_time)
+    assert bench.evacuated() == {"net2"}
+
+
+def test_agents_clocks_change_nothing_but_the_report_of_skews(bench: Bench) -> None:
+    plain = Bench()
+    plain.run(20)
+    for number, key in enumerate(bench.agents):
+        bench.clock_off[key] = 600.0 if number % 2 else -600.0
+    for each in (bench, plain):
+        each.run(30)
+        each.kill("net2")
+        each.run(30)
+    assert bench.states() == plain.states()
+    assert [(change.agent.id, change.after) for change in bench.changes] == [(change.agent.id, change.after) for change in plain.changes]
+    assert set(map(abs, map(round, bench.judge.judgement(bench.now).skews.values()))) == {600}
+    assert not plain.judge.judgement(plain.now).skews
+
+
+# --- coming back -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_comes_back_is_returning_and_then_alive(bench: Bench) -> None:
+    bench.kill("net2")
+    bench.seconds_until_dead("net2", 30)
+    bench.revive("net2")
+    bench.run(4)
+    assert bench.verdict("net2").state is State.RETURNING
+    assert bench.verdict("net2").reluctance
+    assert not bench.evacuated()
+    bench.run(TUNED.return_after + 1)
+    assert bench.verdict("net2").state is State.ALIVE
+    assert not bench.verdict("net2").reluctance
+
+
+def test_an_agent_that_comes_and_goes_is_damped_and_the_penalty_halves(bench: Bench) -> None:
+    for _ in range(3):
+        bench.kill("net2")
+        bench.seconds_until_dead("net2", 30)
+        bench.revive("net2")
+        bench.run(20)
+    verdict = bench.verdict("net2")
+    assert verdict.state is State.ALIVE
+    assert verdict.penalty == pytest.approx(3.0, abs=0.2)
+    # a penalty of just below 3 is not enough
+    bench.kill("net2")
+    bench.seconds_until_dead("net2", 30)
+    bench.revive("net2")
+    bench.run(20)
+    assert bench.verdict("net2").reluctance.startswith("it died and came back too often lately")
+    penalty = bench.verdict("net2").penalty
+    bench.run(TUNED.flap_half_life)
+    assert bench.verdict("net2").penalty == pytest.approx(penalty / 2, abs=0.01)
+    assert bench.verdict("net2").reluctance
+    bench.run(TUNED.flap_half_life)
+    assert not bench.verdict("net2").reluctance
+    assert bench.verdict("net1").penalty == 0.0
+
+
+def test_an_agent_that_was_just_started_has_time(bench: Bench) -> None:
+    key = AgentKey(L3, "net2")
+    abilities = Abilities(figures={"routers": 20})
+    bench.judge.heard(Heartbeat(key, None, starting=True, abilities=abilities), bench.now)
+    bench.kill("net2", L3)
+    bench.run(TUNED.agent_down_time + TUNED.hold_off + 1)
+    assert bench.verdict("net2").state is State.SUSPECT
+    assert "just started" in bench.verdict("net2").reason
+    bench.run(TUNED.start_grace_per_resource * 20)
+    assert bench.verdict("net2").evacuate
+
+
+def test_a_restart_that_only_neutron_tells_of_gives_time_too(bench: Bench) -> None:
+    key = AgentKey(L3, "net2")
+    bench.agents[key] = replace(bench.agents[key], started_at=2.0, abilities=Abilities(figures={"routers": 1000}))
+    bench.run(1)
+    bench.kill("net2", L3)
+    bench.run(TUNED.agent_down_time + TUNED.start_grace_max - 2)
+    assert not bench.evacuated()
+
+
+# --- the guard ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_of_three_at_once_freeze_everything_until_they_are_back(bench: Bench) -> None:
+    bench.kill("net1")
+    bench.kill("net2")
+    bench.run(60)
+    assert bench.states() == {"net1": "dead", "net2": "dead", "net3": "alive"}
+    assert not bench.evacuated()
+    assert bench.verdict("net1").held_back.startswith("mass-failure guard: 2 of 3 hosts fell silent") or "2 of 3" in bench.verdict("net1").held_back
+    bench.revive("net1")
+    bench.run(5)
+    assert not bench.evacuated()
+    bench.run(TUNED.guard_release_after)
+    assert bench.evacuated() == {"net2"}
+
+
+def test_all_silent_at_once_and_one_back_first_moves_nothing(bench: Bench) -> None:
+    for host in ("net1", "net2", "net3"):
+        bench.kill(host)
+    bench.run(60)
+    assert not bench.evacuated()
+    bench.revive("net3")
+    for _ in range(200):
+        bench.run(0.5)
+        assert not bench.evacuated()
+    assert bench.judge.judgement(bench.now).freezes
+    bench.revive("net1")
+    bench.revive("net2")
+    bench.run(60)
+    assert set(bench.states().values()) == {"alive"}
+    assert not bench.judge.judgement(bench.now).freezes
+    bench.kill("net1")
+    bench.seconds_until_dead("net1", 20)
+
+
+def test_a_second_death_during_the_evacuation_of_the_first_is_handled(bench: Bench) -> None:
+    bench.kill("net1")
+    bench.seconds_until_dead("net1", 20)
+    bench.run(15)
+    bench.kill("net2")
+    bench.seconds_until_dead("net2", 20)
+    assert bench.evacuated() == {"net1", "net2"}
+
+
+def test_the_operator_releases_the_guard(bench: Bench) -> None:
+    bench.kill("net1")
+    bench.kill("net2")
+    bench.run(60)
+    assert AgentKey(L3, "net1") in bench.judge.release(bench.now)
+    bench.run(1)
+    assert bench.evacuated() == {"net1", "net2"}
+
+
+def test_a_proof_releases_the_guard(bench: Bench) -> None:
+    bench.kill("net1")
+    bench.kill("net2")
+    bench.run(60)
+    for _ in range(30):
+        for host in ("net1", "net2"):
+            bench.judge.probed(host, up=False, detail="power is off", now=bench.now)
+        bench.run(1)
+    assert bench.evacuated() == {"net1", "net2"}
+
+
+def test_an_agent_dead_for_days_is_left_to_the_operator() -> None:
+    bench = Bench()
+    bench.kill("net2")
+    bench.processed = {key: at - (key.host == "net2") * 2 * TUNED.retired_after for key, at in bench.processed.items()}
+    bench.run(60)
+    assert bench.verdict("net2").state is State.DEAD
+    assert not bench.evacuated()
+    assert "48 hours" in bench.verdict("net2").held_back
+
+
+# --- what is said ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_agents_that_neutron_does_not_list_are_strangers_and_bounded(bench: Bench) -> None:
+    key = AgentKey(L3, "new")
+    bench.judge.heard(Heartbeat(key, None, starting=False, abilities=Abilities()), bench.now)
+    assert bench.judge.judgement(bench.now).strangers == (key,)
+    for number in range(MAX_STRANGERS + 5):
+        bench.judge.heard(Heartbeat(AgentKey(L3, f"x{number}"), None, starting=False, abilities=Abilities()), bench.now)
+    assert len(bench.judge.judgement(bench.now).strangers) == MAX_STRANGERS
+
+
+def test_an_agent_that_was_deleted_is_forgotten(bench: Bench) -> None:
+    del bench.agents[AgentKey(L3, "net2")]
+    bench.run(1)
+    assert "l3-net2" not in bench.judge.judgement(bench.now).verdicts
+
+
+def test_a_judgement_is_json(bench: Bench) -> None:
+    bench.kill("net1")
+    bench.kill("net2")
+    bench.run(30)
+    said = json.loads(json.dumps(bench.judge.judgement(bench.now).to_json()))
+    by_agent = {each["agent"]: each for each in said["agents"]}
+    assert by_agent["l3-net1"]["state"] == "dead"
+    assert by_agent["l3-net1"]["witnesses"]["bus"]["says"] == "silent"
+    assert by_agent["l3-net1"]["evacuate"] is False
+    assert {"scope", "for_seconds", "reason", "silent"} == set(said["freezes"][0])
+    assert said["deaf"] == ""

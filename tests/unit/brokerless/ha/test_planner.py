@@ -1,0 +1,550 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""What is planned, kind by kind of router and network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from brokerless.ha.liveness import Forwarding, State
+from brokerless.ha.mass_failure import Freeze, Scope
+from brokerless.ha.plan import Action, Kind, Plan, apply
+from brokerless.ha.planner import Wishes, plan_drain, plan_rebalance, plan_undrain, plan_watch, what_if
+from brokerless.ha.policy import Fencing, PolicySettings
+from brokerless.ha.snapshot import DHCP, L3
+from clouds import Cloud, loads
+
+POLICY = PolicySettings()
+ONLY_L3 = Wishes(managed=frozenset({L3}))
+ONLY_DHCP = Wishes(managed=frozenset({DHCP}))
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    """Three network nodes."""
+    cloud = Cloud()
+    for host in ("net1", "net2", "net3"):
+        cloud.node(host)
+    return cloud
+
+
+def watch(cloud: Cloud, policy: PolicySettings = POLICY, wishes: Wishes = ONLY_L3) -> Plan:
+    snapshot = cloud.snapshot()
+    return plan_watch(snapshot, cloud.judgement(snapshot), policy, wishes)
+
+
+def steps(plan: Plan) -> list[tuple[str, str, str, str]]:
+    return [(action.kind.value, action.thing, _host(action.source), _host(action.target)) for action in plan.actions]
+
+
+def _host(agent: object) -> str:
+    return getattr(agent, "host", "")
+
+
+def only(plan: Plan) -> Action:
+    (action,) = plan.actions
+    return action
+
+
+# --- evacuation --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_planned_while_all_is_well(cloud: Cloud) -> None:
+    cloud.network("n1", on=("net1", "net2", "net3"))
+    cloud.router("r1", "net1", networks=("n1",))
+    plan = watch(cloud, wishes=Wishes())
+    assert not plan
+    assert plan == Plan("watch", in_flight=POLICY.evacuate_in_flight)
+
+
+def test_sixty_routers_of_a_dead_agent_are_spread_evenly(cloud: Cloud) -> None:
+    for number in range(60):
+        cloud.router(f"r{number:02}", "net1")
+    for number in range(7):
+        cloud.router(f"other{number}", "net2")
+    cloud.dead("net1")
+    plan = watch(cloud)
+    assert len(plan.actions) == 60
+    assert {action.kind for action in plan.actions} == {Kind.MOVE_ROUTER}
+    after = loads(apply(cloud.snapshot(), plan))
+    assert after["net1"] == 0
+    assert sorted((after["net2"], after["net3"])) == [33, 34]
+
+
+def test_the_reason_names_the_death_and_the_choice(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.router("r2", "net2")
+    cloud.dead("net1")
+    action = only(watch(cloud))
+    assert str(action) == (
+        "1. move router r1 (router r1) from net1 to net3: L3 agent on net1 is dead: silent; net3 will host 1, of 2 that can take it (others: net2 1)"
+    )
+    assert action.refused == {"l3-net1": "dead: silent"}
+
+
+def test_what_was_carried_out_leaves_nothing_to_plan(cloud: Cloud) -> None:
+    for number in range(5):
+        cloud.router(f"r{number}", "net1")
+    cloud.router("h", ("net1", "net2"), ha=True)
+    cloud.network("n", on=("net1", "net2"))
+    cloud.dead("net1")
+    snapshot = cloud.snapshot()
+    plan = plan_watch(snapshot, cloud.judgement(), POLICY, Wishes())
+    after = apply(snapshot, plan)
+    assert after != snapshot
+    assert apply(after, plan) == after
+    assert not plan_watch(after, cloud.judgement(), POLICY, Wishes()).actions
+
+
+@pytest.mark.parametrize("state", [State.SUSPECT, State.UNKNOWN, State.RETURNING])
+def test_only_the_dead_are_evacuated(cloud: Cloud, state: State) -> None:
+    cloud.router("r1", "net1")
+    cloud.says("l3-net1", state)
+    assert not watch(cloud)
+
+
+def test_nothing_is_moved_while_we_are_deaf(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1")
+    cloud.deaf = "the connection is lost"
+    plan = watch(cloud)
+    assert not plan
+    assert plan.notes == ("nothing is moved: the connection is lost",)
+    for other in (
+        plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "net1"),
+        plan_rebalance(cloud.snapshot(), cloud.judgement(), POLICY),
+        plan_undrain(cloud.snapshot(), cloud.judgement(), POLICY, "net1"),
+    ):
+        assert not other.actions
+        assert other.notes == plan.notes
+
+
+def test_what_the_guard_holds_back_stays_and_is_said(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1", held_back="mass-failure guard: 2 of 3")
+    plan = watch(cloud)
+    assert not plan
+    assert plan.notes == ("L3 agent on net1 is dead, but nothing leaves it: mass-failure guard: 2 of 3",)
+
+
+def test_nothing_goes_to_an_agent_that_was_not_heard_just_now(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1")
+    cloud.says("l3-net2", State.SUSPECT)
+    cloud.says("l3-net3", State.ALIVE, heard_now=False)
+    plan = watch(cloud)
+    assert not plan
+    (left,) = plan.unplaced
+    assert left.thing == "r1"
+    assert left.reason == "L3 agent on net1 is dead: silent; no agent can take it"
+    assert left.refused == {
+        "l3-net1": "dead: silent",
+        "l3-net2": "suspect: suspect",
+        "l3-net3": "it was not heard on the bus just now",
+    }
+
+
+def test_a_returning_or_damped_agent_gets_something_only_if_nobody_else_can(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1")
+    cloud.says("l3-net2", State.RETURNING, heard_now=True, reluctance="it was dead")
+    action = only(watch(cloud))
+    assert _host(action.target) == "net3"
+    assert action.refused["l3-net2"] == "only if nobody else can: it was dead"
+    cloud.says("l3-net3", State.SUSPECT)
+    assert _host(only(watch(cloud)).target) == "net2"
+
+
+def test_important_routers_come_first(cloud: Cloud) -> None:
+    cloud.network("n1")
+    cloud.network("n2")
+    cloud.router("plain", "net1")
+    cloud.router("off", "net1", admin_state_up=False, fips=9)
+    cloud.router("busy", "net1", fips=2)
+    cloud.router("busier", "net1", fips=3)
+    cloud.router("wired", "net1", networks=("n1", "n2"))
+    cloud.router("tagged", "net1", tags=["rpcdaemon:first"])
+    cloud.dead("net1")
+    assert [action.thing for action in watch(cloud).actions] == ["tagged", "busier", "busy", "wired", "plain", "off"]
+
+
+def test_a_disabled_dead_agent_is_evacuated_as_the_policy_says(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1")
+    cloud.agents["l3-net1"]["admin_state_up"] = False
+    assert only(watch(cloud)).thing == "r1"
+    plan = watch(cloud, replace(POLICY, evacuate_disabled=False))
+    assert not plan
+    assert "evacuate_disabled is off" in plan.notes[0]
+
+
+def test_the_hands_off_tag_is_respected(cloud: Cloud) -> None:
+    cloud.router("mine", "net1", tags=["rpcdaemon:hands-off"])
+    cloud.network("mine-too", on=("net1",), tags=["rpcdaemon:hands-off"])
+    cloud.dead("net1")
+    plan = watch(cloud, wishes=Wishes())
+    assert not plan
+    assert plan.notes == (
+        "router mine (router mine) is left alone: it has the tag rpcdaemon:hands-off",
+        "network mine-too (net mine-too) is left alone: it has the tag rpcdaemon:hands-off",
+    )
+
+
+def test_we_stand_back_from_what_others_move(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.router("r2", "net1")
+    cloud.dead("net1")
+    plan = watch(cloud, wishes=replace(ONLY_L3, stand_back={"r1": "something else moved it"}))
+    assert steps(plan) == [("move router", "r2", "net1", "net2")]
+    plan = watch(cloud, wishes=replace(ONLY_L3, stand_back={"l3-net1": "something else moves"}))
+    assert not plan
+    assert plan.notes == ("L3 agent on net1 is dead, but nothing leaves it for now: something else moves",)
+
+
+def test_an_agent_whose_routers_were_not_read_is_named(cloud: Cloud) -> None:
+    cloud.dead("net1")
+    del cloud.hosting["l3-net1"]
+    assert watch(cloud).notes == ("L3 agent on net1 is to be left, but what it hosts was not read",)
+
+
+# --- distributed routers -----------------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_distributed_router_the_snat_part_moves_between_snat_agents() -> None:
+    cloud = Cloud()
+    for host, mode in (("net1", "dvr_snat"), ("net2", "legacy"), ("net3", "dvr_snat"), ("comp1", "dvr"), ("comp2", "dvr_no_external")):
+        cloud.node(host, agent_mode=mode)
+    cloud.network("ext", physnet="physnet1", dhcp=False)
+    cloud.router("r1", "net1", distributed=True, gateway="ext")
+    cloud.dead("net1")
+    action = only(watch(cloud))
+    assert _host(action.target) == "net3"
+    assert action.refused == {
+        "l3-net1": "dead: silent",
+        "l3-net2": "its agent_mode is legacy: a distributed router needs dvr_snat",
+        "l3-comp1": "its agent_mode is dvr: it hosts only the distributed part of routers",
+        "l3-comp2": "its agent_mode is dvr_no_external: it hosts only the distributed part of routers",
+    }
+
+
+def test_agents_on_compute_nodes_are_never_evacuated(cloud: Cloud) -> None:
+    cloud.node("comp1", agent_mode="dvr")
+    cloud.router("r1", "comp1", distributed=True)
+    cloud.dead("comp1")
+    plan = watch(cloud)
+    assert not plan
+    assert "is in agent_mode dvr" in plan.unplaced[0].reason
+
+
+# --- HA routers --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_ha_router_gets_a_new_member_before_the_dead_one_goes(cloud: Cloud) -> None:
+    cloud.node("net4")
+    cloud.router("h", ("net1", "net2", "net3"), ha=True)
+    cloud.dead("net1")
+    plan = watch(cloud)
+    assert steps(plan) == [("add router", "h", "", "net4"), ("remove router", "h", "net1", "")]
+    assert plan.actions[1].needs == (1,)
+
+
+def test_legacy_routers_go_before_spares_of_ha_routers(cloud: Cloud) -> None:
+    cloud.router("a-spare", ("net1", "net2"), ha=True, fips=5)
+    cloud.router("legacy", "net1")
+    cloud.dead("net1")
+    assert [action.thing for action in watch(cloud).actions] == ["legacy", "a-spare", "a-spare"]
+
+
+def test_a_half_done_repair_of_an_ha_router_is_finished_not_begun_anew(cloud: Cloud) -> None:
+    for host in ("net4", "net5"):
+        cloud.node(host)
+    cloud.router("h", ("net1", "net2", "net3", "net4"), ha=True)
+    cloud.dead("net1")
+    assert steps(watch(cloud)) == [("remove router", "h", "net1", "")]
+
+
+def test_an_ha_router_without_another_agent_keeps_its_dead_member(cloud: Cloud) -> None:
+    cloud.router("h", ("net1", "net2", "net3"), ha=True)
+    cloud.dead("net1")
+    plan = watch(cloud)
+    assert not plan
+    assert plan.unplaced[0].reason.endswith("no other agent can take a member")
+
+
+def test_an_ha_router_of_which_all_members_are_dead_moves_wholly(cloud: Cloud) -> None:
+    for host in ("net4", "net5"):
+        cloud.node(host)
+    cloud.router("h", ("net1", "net2"), ha=True)
+    cloud.dead("net1", "net2")
+    plan = watch(cloud)
+    assert sorted(steps(plan)) == [
+        ("add router", "h", "", "net3"),
+        ("add router", "h", "", "net4"),
+        ("remove router", "h", "net1", ""),
+        ("remove router", "h", "net2", ""),
+    ]
+
+
+def test_a_new_member_goes_to_a_zone_that_has_none() -> None:
+    cloud = Cloud()
+    for host, zone in (("net1", "a"), ("net2", "b"), ("net3", "b"), ("net4", "c")):
+        cloud.node(host, zone=zone)
+    cloud.router("h", ("net1", "net2"), ha=True)
+    cloud.router("r", "net4")
+    cloud.dead("net1")
+    assert steps(watch(cloud))[0] == ("add router", "h", "", "net4")
+
+
+# --- fencing -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fencing", "needs", "after"), [(Fencing.REQUIRE, (1,), ()), (Fencing.TRY, (), (1,))])
+def test_a_host_that_may_still_forward_is_fenced_first(cloud: Cloud, fencing: Fencing, needs: tuple[int, ...], after: tuple[int, ...]) -> None:
+    cloud.router("r1", "net1")
+    cloud.router("r2", "net1")
+    cloud.dead("net1", kinds=("l3",), forwarding=Forwarding.MAY_FORWARD)
+    plan = watch(cloud, replace(POLICY, fencing=fencing))
+    assert [action.kind for action in plan.actions] == [Kind.FENCE, Kind.MOVE_ROUTER, Kind.MOVE_ROUTER]
+    assert plan.actions[0].thing == "net1"
+    assert all((action.needs, action.after) == (needs, after) for action in plan.actions[1:])
+
+
+def test_a_host_that_is_off_or_fenced_is_not_fenced_again(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1")
+    policy = replace(POLICY, fencing=Fencing.REQUIRE)
+    assert only(watch(cloud, policy)).needs == ()
+    cloud.dead("net1", forwarding=Forwarding.NOT_KNOWN)
+    assert only(watch(cloud, policy, replace(ONLY_L3, fenced=frozenset({"net1"})))).needs == ()
+
+
+def test_without_fencing_the_risk_is_said(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1", kinds=("l3",), forwarding=Forwarding.MAY_FORWARD)
+    assert "there may be two of this router" in only(watch(cloud)).reason
+    fenced = replace(POLICY, fencing_by_host={"net1": Fencing.TRY})
+    assert watch(cloud, fenced).actions[0].kind is Kind.FENCE
+
+
+# --- orphans -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_orphans_are_adopted_only_if_wanted_and_known_for_long(cloud: Cloud) -> None:
+    cloud.network("n1")
+    cloud.router("wired", networks=("n1",))
+    cloud.router("bare")
+    cloud.router("mine", networks=("n1",), tags=["rpcdaemon:hands-off"])
+    orphans = replace(ONLY_L3, orphans=frozenset({"wired", "bare", "mine"}))
+    adopt = replace(POLICY, adopt_orphans=True)
+    assert not watch(cloud, POLICY, orphans)
+    assert not watch(cloud, adopt, ONLY_L3)
+    assert steps(watch(cloud, adopt, orphans)) == [("add router", "wired", "", "net1")]
+    del cloud.hosting["l3-net3"]
+    assert not watch(cloud, adopt, orphans)
+
+
+# --- networks ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_networks_are_served_by_every_live_agent(cloud: Cloud) -> None:
+    cloud.network("n1", on=("net1",))
+    cloud.network("off", dhcp=False, on=("net1",))
+    assert steps(watch(cloud, wishes=ONLY_DHCP)) == [("add network", "n1", "", "net2"), ("add network", "n1", "", "net3")]
+
+
+def test_networks_leave_dead_agents_after_another_has_them(cloud: Cloud) -> None:
+    cloud.network("lone", on=("net1",))
+    cloud.network("shared", on=("net1", "net2", "net3"))
+    cloud.dead("net1")
+    plan = watch(cloud, wishes=ONLY_DHCP)
+    assert steps(plan) == [
+        ("add network", "lone", "", "net2"),
+        ("add network", "lone", "", "net3"),
+        ("remove network", "lone", "net1", ""),
+        ("remove network", "shared", "net1", ""),
+    ]
+    assert plan.actions[2].needs == (1,)
+    assert plan.actions[3].needs == ()
+
+
+def test_a_network_that_nobody_else_can_serve_stays(cloud: Cloud) -> None:
+    cloud.node("net4", physnets=("physnet2",))
+    cloud.network("n1", physnet="physnet2", on=("net4",))
+    cloud.dead("net4")
+    plan = watch(cloud, wishes=ONLY_DHCP)
+    assert not plan
+    (left,) = plan.unplaced
+    assert left.refused["dhcp-net1"] == "its host can't reach vlan on physnet2"
+
+
+def test_so_many_agents_serve_a_network_as_the_policy_says(cloud: Cloud) -> None:
+    cloud.node("net4")
+    for number in range(8):
+        cloud.network(f"n{number}", on=("net1",))
+    policy = replace(POLICY, dhcp_agents_per_network=2)
+    snapshot = cloud.snapshot()
+    plan = plan_watch(snapshot, cloud.judgement(), policy, ONLY_DHCP)
+    after = apply(snapshot, plan)
+    assert all(len(hosts) == 2 for hosts in after.hosts_of.values())
+    assert loads(after, DHCP) == {"net1": 8, "net2": 3, "net3": 3, "net4": 2}
+
+
+def test_surplus_servers_are_trimmed_only_if_wanted(cloud: Cloud) -> None:
+    cloud.network("n1", on=("net1", "net2", "net3"))
+    cloud.network("n2", on=("net3",))
+    policy = replace(POLICY, dhcp_agents_per_network=2)
+    assert steps(watch(cloud, policy, ONLY_DHCP)) == [("add network", "n2", "", "net1")]
+    assert ("remove network", "n1", "net3", "") in steps(watch(cloud, replace(policy, dhcp_trim=True), ONLY_DHCP))
+
+
+def test_a_deleted_network_leaves_nothing_to_plan(cloud: Cloud) -> None:
+    cloud.network("n1", on=("net1",))
+    del cloud.networks["n1"]
+    assert not watch(cloud, wishes=ONLY_DHCP)
+
+
+def test_a_network_in_zones_is_served_there_only() -> None:
+    cloud = Cloud()
+    for host, zone in (("net1", "a"), ("net2", "a"), ("net3", "b")):
+        cloud.node(host, zone=zone)
+    cloud.network("n1", on=("net1",), availability_zone_hints=["a"])
+    action = only(watch(cloud, wishes=ONLY_DHCP))
+    assert _host(action.target) == "net2"
+    assert action.refused == {"dhcp-net3": "its zone is b, wanted a"}
+
+
+def test_networks_of_agents_that_were_not_read_stay(cloud: Cloud) -> None:
+    cloud.network("n1", on=("net1",))
+    cloud.dead("net1")
+    del cloud.hosting["dhcp-net2"]
+    plan = watch(cloud, wishes=ONLY_DHCP)
+    assert not plan
+    assert plan.notes == ("networks are left as they are: it was not read which are served on net2",)
+
+
+def test_a_frozen_cloud_gets_no_new_servers(cloud: Cloud) -> None:
+    cloud.network("n1", on=("net1",))
+    judgement = replace(cloud.judgement(), freezes=(Freeze(Scope(DHCP), 0.0, "2 of 3", ()),))
+    assert not plan_watch(cloud.snapshot(), judgement, POLICY, ONLY_DHCP)
+
+
+# --- drain, undrain, rebalance -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_empties_the_host_and_disables_it_last(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.router("h", ("net1", "net2"), ha=True)
+    cloud.network("n1", on=("net1",))
+    policy = replace(POLICY, disable_after_drain=True, dhcp_agents_per_network=1)
+    snapshot = cloud.snapshot()
+    plan = plan_drain(snapshot, cloud.judgement(), policy, "net1")
+    assert plan.in_flight == policy.drain_in_flight
+    after = apply(snapshot, plan)
+    assert (loads(after)["net1"], loads(after, DHCP)["net1"]) == (0, 0)
+    disabled = [action for action in plan.actions if action.kind is Kind.DISABLE_AGENT]
+    assert [action.thing for action in disabled] == ["dhcp-net1", "l3-net1"]
+    for action in disabled:
+        leaving = {each.number for each in plan.actions if each.source == action.source and each.kind is not Kind.DISABLE_AGENT}
+        assert set(action.needs) == leaving
+        assert all(number < action.number for number in leaving)
+    assert not plan_drain(after, cloud.judgement(), policy, "net1").actions
+
+
+def test_a_drained_agent_on_which_something_stays_is_not_disabled(cloud: Cloud) -> None:
+    cloud.node("net4", physnets=("physnet9",))
+    cloud.network("ext", physnet="physnet9", dhcp=False)
+    cloud.router("stuck", "net4", gateway="ext")
+    cloud.router("free", "net4")
+    plan = plan_drain(cloud.snapshot(), cloud.judgement(), replace(POLICY, disable_after_drain=True), "net4", ONLY_L3)
+    assert [action.kind for action in plan.actions] == [Kind.MOVE_ROUTER]
+    assert [each.thing for each in plan.unplaced] == ["stuck"]
+
+
+def test_a_drain_takes_a_member_away_if_others_are_left(cloud: Cloud) -> None:
+    cloud.router("h", ("net1", "net2", "net3"), ha=True)
+    plan = plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "net1", ONLY_L3)
+    assert steps(plan) == [("remove router", "h", "net1", "")]
+    assert "less redundancy" in only(plan).reason
+
+
+def test_a_drain_of_an_unknown_host_says_so(cloud: Cloud) -> None:
+    plan = plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "nowhere")
+    assert plan.notes == ("nowhere has no DHCP agent and no L3 agent: nothing to drain",)
+
+
+def test_a_cordoned_host_keeps_what_it_has_and_gets_nothing(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.router("r2", "net2")
+    cloud.router("r3", "net3")
+    cloud.dead("net1")
+    action = only(watch(cloud, wishes=replace(ONLY_L3, cordoned=frozenset({"net2"}))))
+    assert _host(action.target) == "net3"
+    assert action.refused["l3-net2"] == "its host is cordoned"
+
+
+def test_a_watch_goes_on_with_a_drain(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    assert steps(watch(cloud, wishes=replace(ONLY_L3, draining=frozenset({"net1"})))) == [("move router", "r1", "net1", "net2")]
+
+
+def test_undrain_gives_a_host_its_share_within_the_budget(cloud: Cloud) -> None:
+    for number in range(12):
+        cloud.router(f"r{number:02}", f"net{2 + number % 2}")
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    policy = replace(POLICY, rebalance_threshold=1)
+    cordoned = replace(ONLY_L3, draining=frozenset({"net1"}), cordoned=frozenset({"net1"}))
+    plan = plan_undrain(snapshot, judgement, policy, "net1", cordoned)
+    assert loads(apply(snapshot, plan)) == {"net1": 4, "net2": 4, "net3": 4}
+    assert len(plan_undrain(snapshot, judgement, policy, "net1", cordoned, budget=3).actions) == 3
+
+
+def test_rebalance_stops_at_the_threshold_and_the_budget(cloud: Cloud) -> None:
+    for number in range(9):
+        cloud.router(f"r{number}", "net1")
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    plan = plan_rebalance(snapshot, judgement, POLICY)
+    after = apply(snapshot, plan)
+    assert max(loads(after).values()) - min(loads(after).values()) <= POLICY.rebalance_threshold
+    assert not plan_rebalance(after, judgement, POLICY).actions
+    assert len(plan_rebalance(snapshot, judgement, POLICY, budget=2).actions) == 2
+    assert plan.actions[0].reason == "net1 hosts 9 routers and net2 0"
+
+
+def test_failback_waits_until_nothing_is_wrong(cloud: Cloud) -> None:
+    for number in range(9):
+        cloud.router(f"r{number}", "net1")
+    budget = replace(ONLY_L3, failback_moves=2)
+    assert len(watch(cloud, wishes=budget).actions) == 2
+    assert not watch(cloud).actions
+    cloud.router("r-dead", "net3")
+    cloud.dead("net3")
+    assert [action.thing for action in watch(cloud, wishes=budget).actions] == ["r-dead"]
+
+
+def test_what_if_tells_who_would_get_what(cloud: Cloud) -> None:
+    for number in range(4):
+        cloud.router(f"r{number}", "net1")
+    cloud.node("net4", physnets=("physnet9",))
+    cloud.network("ext", physnet="physnet9", dhcp=False)
+    cloud.router("stuck", "net4", gateway="ext")
+    plan = what_if(cloud.snapshot(), cloud.judgement(), POLICY, ["net4", "net1"], ONLY_L3)
+    assert plan.purpose == "what if net1, net4 died"
+    assert loads(apply(cloud.snapshot(), plan)) == {"net1": 0, "net2": 2, "net3": 2, "net4": 1}
+    assert [each.thing for each in plan.unplaced] == ["stuck"]
+
+
+# --- as JSON -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_json_and_says_shared_refusals_once(cloud: Cloud) -> None:
+    for number in range(4):
+        cloud.router(f"r{number}", "net1")
+    cloud.dead("net1")
+    said = json.loads(json.dumps(watch(cloud).to_json(cloud.snapshot())))
+    assert said["purpose"] == "watch"
+    assert said["refusals"] == [{"net1": "dead: silent"}]
+    assert [action["refused"] for action in said["actions"]] == [0, 0, 0, 0]
+    assert said["actions"][0]["from"] == {"agent": "l3-net1", "host": "net1"}
+    assert said["actions"][0]["number"] == 1
