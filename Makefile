@@ -4,6 +4,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 
 RUNTIME_SOURCES := $(shell find plugins/module_utils/brokerless -name '*.py' 2>/dev/null)
+NEUTRON_LAB := PYTHONPATH=tests/functional:tests/soak .venv/bin/python tests/neutron_lab/run_lab.py
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
 # Programs of the virtual environment go first, and no tool writes into a home directory.
@@ -91,6 +92,12 @@ soak: deps ## real hosts under fire for minutes, every message accounted for (CA
 .PHONY: simulate
 simulate: deps ## the cores under seeded faults: SEEDS=20000 of them from FIRST=0 on, or SEED=123 alone, with its story
 	@.venv/bin/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0))
+
+.PHONY: neutron-lab neutron-lab-down
+neutron-lab: deps ## a real Neutron on loopback with simulated network nodes, for trying rpcdaemon (NODES=3 ROUTERS=0 AGENT_DOWN_TIME=10)
+	@$(NEUTRON_LAB) up $(if $(NODES),--nodes $(NODES)) $(if $(ROUTERS),--routers $(ROUTERS)) $(if $(AGENT_DOWN_TIME),--agent-down-time $(AGENT_DOWN_TIME))
+neutron-lab-down: deps ## end it, and take away what it made
+	@$(NEUTRON_LAB) down
 
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Print the folder that holds the programs that tests need and that no Python index has (nft, ip, redis-server, rabbitmq-server, epmd), unpacking them
-# there first if they are missing.
-# Nothing is installed and root is not needed: packages of the machine's own distribution are downloaded into .cache/system and unpacked there.
+# Print the folder that holds programs that tests need and that no Python index has, unpacking them there first if they are missing.
+# Usage: system_packages.sh [SET]; the sets are below, `system` is the one without argument, and each lies in .cache under its own name.
+# Nothing is installed and root is not needed: packages of the machine's own distribution are downloaded into .cache and unpacked there.
 set -eu
 
-packages='nftables iproute2 redis-server rabbitmq-server'
-checkout=$(cd "$(dirname "$0")/.." && pwd)
-root=$checkout/.cache/system
-
-# A program, where its package has it, and an argument with which it says its version and ends; those that have no such argument are not tried.
-programs='
+# programs: a program, where its package has it, and an argument with which it says its version and ends; those that have no such argument are not
+# tried. A set without programs is used as a whole tree, the folder `files` beside the folder printed.
+case ${1:-system} in
+system)
+    packages='nftables iproute2 redis-server rabbitmq-server'
+    programs='
 nft              usr/sbin/nft                                       -V
 ip               sbin/ip                                            -V
 redis-server     usr/bin/redis-server                               -v
@@ -17,6 +17,25 @@ erl              usr/lib/erlang/bin/erl                             +V
 epmd             usr/lib/erlang/erts-*/bin/epmd
 rabbitmq-server  usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server
 '
+    ;;
+mariadb)
+    packages='mariadb-server-core mariadb-client-core'
+    programs='
+mariadbd         usr/sbin/mariadbd                                  --version
+mariadb          usr/bin/mariadb                                    --version
+'
+    ;;
+network-node)
+    packages='openvswitch-switch dnsmasq-base keepalived haproxy conntrack ipset iptables ebtables iputils-arping iputils-ping isc-dhcp-client iproute2 procps kmod'
+    programs=
+    ;;
+*)
+    echo "system_packages.sh: there is no set '$1'" >&2
+    exit 1
+    ;;
+esac
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+root=$checkout/.cache/${1:-system}
 
 fail() {
     echo "system_packages.sh: $*" >&2
@@ -42,7 +61,7 @@ if [ "$(cat "$root/.complete" 2>/dev/null)" != "$packages" ]; then
         dpkg-deb --extract "$package" "$root/files"
     done
     # Erlang's start script knows its own folder by an absolute path
-    find "$root/files/usr/lib/erlang" -name erl -type f -exec sed -i "s|^\( *ROOTDIR=\)/usr/lib/erlang|\1'$root/files/usr/lib/erlang'|" {} +
+    find "$root/files/usr/lib" -path '*/erlang/*' -name erl -type f -exec sed -i "s|^\( *ROOTDIR=\)/usr/lib/erlang|\1'$root/files/usr/lib/erlang'|" {} +
     libraries=$(find "$root/files" -name '*.so.*' -exec dirname {} \; | sort -u | paste -s -d : -)
     echo "$programs" | while read -r program path version; do
         [ -n "$program" ] || continue

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from receiver_process import free_port
 from server_process import ADDRESS, ServerProcess, answers, system_programs
 
@@ -14,9 +16,9 @@ START_SECONDS = 180.0
 class RabbitmqServer(ServerProcess):
     """A RabbitMQ broker with a name, a port mapper (epmd) and a directory of its own; started again it still has its durable queues."""
 
-    def __init__(self) -> None:
-        """Take free ports. Nothing is started yet."""
-        super().__init__("RabbitMQ")
+    def __init__(self, place: Path | None = None) -> None:
+        """Take free ports; `place` is as for every server. Nothing is started yet."""
+        super().__init__("RabbitMQ", place)
         self.port = free_port([ADDRESS])
         self._epmd_port = free_port([ADDRESS])
         self._distribution_port = free_port([ADDRESS])

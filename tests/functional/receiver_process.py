@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import brokerless
@@ -177,7 +178,7 @@ class Receiver:
         """All that the receiver logged, over all its starts."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to the receiver."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
@@ -190,7 +191,7 @@ class Receiver:
         """Kill the receiver (SIGKILL), as a machine's failure would."""
         return self._end(signal.SIGKILL)
 
-    def _end(self, number: signal.Signals) -> int | None:
+    def _end(self, number: Signals) -> int | None:
         if self.process is None:
             return None
         self.signal(number)
@@ -214,7 +215,7 @@ def runtime_environment(*packages: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def hosts(names: Sequence[str], ring: Mapping[str, Sequence[str]] | None = None, **options: object) -> Iterator[list[Receiver]]:
+def hosts(names: Sequence[str], ring: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Iterator[list[Receiver]]:
     """Start one receiver for each name, on loopback addresses 127.0.1.1 and up, that know each other's addresses; stop them at the end."""
     addresses = {name: f"127.0.1.{number}" for number, name in enumerate(names, start=1)}
     port = free_port(list(addresses.values()))

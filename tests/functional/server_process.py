@@ -26,9 +26,9 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
-def system_programs() -> Path:
-    """Return the folder with the programs of `tools/system_packages.sh`, which downloads them the first time. Fails with what that says."""
-    done = subprocess.run(["sh", str(_CHECKOUT / "tools" / "system_packages.sh")], capture_output=True, text=True, check=False)
+def system_programs(package_set: str = "system") -> Path:
+    """Return the folder with a set of programs of `tools/system_packages.sh`, which downloads them the first time. Fails with what that says."""
+    done = subprocess.run(["sh", str(_CHECKOUT / "tools" / "system_packages.sh"), package_set], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 
@@ -47,10 +47,10 @@ class ServerProcess:
     A subclass says how it starts, and may start and stop any number of times; what it keeps on disk lasts as long as the context.
     """
 
-    def __init__(self, name: str) -> None:
-        """`name` is for messages. Nothing is started yet."""
+    def __init__(self, name: str, place: Path | None = None) -> None:
+        """`name` is for messages; the directory is made in `place`, or where temporary files go. Nothing is started yet."""
         self.name = name
-        self.directory = Path(tempfile.mkdtemp(prefix="bl-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="bl-", dir=place))
         self.log_file = self.directory / "server.log"
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -59,7 +59,8 @@ class ServerProcess:
         raise NotImplementedError
 
     def run(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Start one process of the server."""
+        """Start one process of the server; it does not outlive the thread that started it."""
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
         with self.log_file.open("ab") as log:
             self._processes.append(
                 subprocess.Popen(

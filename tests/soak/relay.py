@@ -1,14 +1,13 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""The network between the hosts of a soak: every connection from one receiver to another goes through a relay, which can cut it or fall silent."""
+"""The network between the hosts of a test: every connection from one to another goes through a relay, which can cut it or fall silent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Mapping
 
 Link = tuple[str, str]
 """The host that connects, and the one that it connects to."""
@@ -19,15 +18,30 @@ class Network:
 
     def __init__(self, links: Mapping[Link, tuple[str, str]], port: int) -> None:
         """For each link listen on the first address, and connect to the second one, both at `port`."""
-        self._links = dict(links)
         self._port = port
         self._down: set[Link] = set()
         self._flowing: dict[Link, asyncio.Event] = {}
-        self._pipes: dict[Link, set[asyncio.StreamWriter]] = {link: set() for link in links}
+        self._pipes: dict[Link, set[asyncio.StreamWriter]] = {}
+        self._servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
-        listening: Future[None] = Future()
-        threading.Thread(target=self._run, args=(listening,), daemon=True).start()
-        listening.result(30.0)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        for link, (address, target) in links.items():
+            self.join(link, address, target)
+
+    def join(self, link: Link, address: str, target: str) -> None:
+        """Add a link, which works. Raises `OSError` if nobody can listen on the address."""
+        asyncio.run_coroutine_threadsafe(self._listen(link, address, target), self._loop).result(30.0)
+
+    def close(self) -> None:
+        """Break all connections, and end."""
+        for link in list(self._pipes):
+            self.mend(link)
+            self.cut(link)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(30.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30.0)
+        self._loop.close()
 
     def cut(self, link: Link) -> None:
         """Break the link's connections, and let no new ones be made."""
@@ -41,11 +55,11 @@ class Network:
         """Let the link work again. What a silent one held back goes on."""
         self._call(self._mend, link)
 
-    def _call(self, function: object, *arguments: object) -> None:
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
         done = threading.Event()
 
         def call() -> None:
-            function(*arguments)  # type: ignore[operator]
+            function(*arguments)
             done.set()
 
         self._loop.call_soon_threadsafe(call)
@@ -60,16 +74,20 @@ class Network:
         self._down.discard(link)
         self._flowing[link].set()
 
-    def _run(self, listening: Future[None]) -> None:
-        asyncio.set_event_loop(self._loop)
-        for link, (address, target) in self._links.items():
-            self._flowing[link] = asyncio.Event()
-            self._flowing[link].set()
-            self._loop.run_until_complete(asyncio.start_server(self._relay(link, target), address, self._port))
-        listening.set_result(None)
-        self._loop.run_forever()
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        # their connections are broken: what still copies ends by itself
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=10.0)
 
-    def _relay(self, link: Link, target: str) -> object:
+    async def _listen(self, link: Link, address: str, target: str) -> None:
+        self._flowing[link] = asyncio.Event()
+        self._flowing[link].set()
+        self._pipes[link] = set()
+        self._servers.append(await asyncio.start_server(self._relay(link, target), address, self._port))
+
+    def _relay(self, link: Link, target: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if link in self._down:
                 writer.transport.abort()

@@ -1,0 +1,69 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""What the lab is made of, brought once and kept below .cache/neutron-lab: the virtual environment with Neutron, and databases to start with."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+KEPT = CHECKOUT / ".cache" / "neutron-lab"
+"""Everything below is made again when it is missing."""
+
+LOCK_FILE = CHECKOUT / "requirements" / "neutron-lab.txt"
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Let one process at a time make the thing called `name`."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / f"{name}.lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(command: list[str], what: str, environment: dict[str, str] | None = None) -> None:
+    """Run a command to its end; fails with `what` and the end of what it said."""
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, f"{what}: exit code {done.returncode}\n{done.stdout[-3000:]}"
+
+
+@functools.cache
+def neutron_environment() -> Path:
+    """Return the virtual environment with the Neutron of requirements/neutron-lab.txt, installing it (a minute) when it is missing or another."""
+    wanted = LOCK_FILE.read_text(encoding="utf-8")
+    place = KEPT / "venv"
+    with alone("venv"):
+        mark = place / ".complete"
+        if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
+            shutil.rmtree(place, ignore_errors=True)
+            run([sys.executable, "-m", "venv", str(place)], "no virtual environment for Neutron")
+            pip = {"PIP_CACHE_DIR": str(CHECKOUT / ".cache" / "pip"), **os.environ}
+            run([str(place / "bin" / "pip"), "install", "--quiet", "--no-deps", "--requirement", str(LOCK_FILE)], "Neutron is not installed", pip)
+            mark.write_text(wanted, encoding="utf-8")
+    return place
+
+
+def kept_database(name: str, make: Callable[[Path], None], *ingredients: str) -> Path:
+    """Return a directory that `make` filled once, and fills again when Neutron's versions or `ingredients` are others. Nobody may change it."""
+    digest = hashlib.sha256("\n".join([LOCK_FILE.read_text(encoding="utf-8"), *ingredients]).encode()).hexdigest()[:16]
+    place = KEPT / "databases" / f"{name}-{digest}"
+    with alone(f"database-{name}-{digest}"):
+        if not place.exists():
+            unfinished = place.with_name(f"{place.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            make(unfinished)
+            unfinished.rename(place)
+    return place
