@@ -48,8 +48,9 @@ class RequestHandler:
             _reply(incoming, encode_failure(failure_of(error)))
             return
         name = "(notification)" if request.method is None else cut(request.method, 60)
-        if incoming.expires_in() <= 0:
-            log.warning("Not run: method %r on topic %s, because its time ran out before a worker was free", name, incoming.address)
+        # A cast was taken over in time, and nobody else will run it or tell its sender; a caller has given up.
+        if incoming.wants_reply and incoming.expires_in() <= 0:
+            log.warning("Not run: method %r on topic %s, because its caller's time ran out before a worker was free", name, incoming.address)
             return
         try:
             values = self._values(request)

@@ -191,7 +191,14 @@ def test_a_ping_is_answered_without_the_service() -> None:
     assert ask(object(), "-ping") == [{"host": "control1", "pid": os.getpid()}]
 
 
-def test_an_expired_request_is_not_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cast_that_was_taken_over_in_time_is_run_however_late_a_worker_is_free() -> None:
+    service = Service()
+    message = Handed(encode_request(None, {"method": "echo", "args": {"value": 1}}), wants_reply=False, seconds_left=-1.0)
+    RequestHandler(service, "control1", MAX_MESSAGE)(message)  # type: ignore[arg-type]
+    assert service.seen == [1]
+
+
+def test_a_call_whose_time_is_over_is_not_run(caplog: pytest.LogCaptureFixture) -> None:
     service = Service()
     assert ask(service, "echo", {"value": 1}, seconds_left=0.0) is None
     assert service.seen == []
