@@ -209,6 +209,9 @@ class Judge:
     def listed(self, agents: Iterable[Agent], now: float, asked_at: float | None = None) -> None:
         """Neutron answered with all its agents. `asked_at` is when it was asked, `now` if that is not given."""
         known = [agent for agent in agents if agent.agent_type not in OVN]
+        if not known and any(record.listed is not None for record in self._records.values()):
+            self._api_trouble = "its list of agents is empty, which it was not before"
+            return
         newest = max((agent.heartbeat_at for agent in known), default=0.0)
         self._api_at = now if asked_at is None else asked_at
         self._api_trouble = ""
@@ -251,17 +254,16 @@ class Judge:
     def tick(self, now: float, wall: float | None = None) -> list[Transition]:
         """Judge all agents anew, and return whose state changed. To be called about every second."""
         self.hearing.tick(now, wall)
-        heard_on: dict[str, list[AgentKey]] = {}
-        for key, record in self._records.items():
-            if self._heard_now(record, now):
-                heard_on.setdefault(key.host, []).append(key)
+        on_host: dict[str, list[tuple[AgentKey, bool]]] = {}
+        for key, record in sorted(self._records.items()):
+            on_host.setdefault(key.host, []).append((key, self._heard_now(record, now)))
         changes = []
         for record in self._records.values():
             agent = record.listed
             if agent is None:
                 continue
-            siblings = [key.agent_type for key in heard_on.get(agent.host, ()) if key != agent.key]
             before = record.state
+            siblings = {key.agent_type: heard for key, heard in on_host[agent.host] if key != agent.key}
             state, record.reason = self._judge(record, agent, siblings, now)
             if state is not before:
                 record.state, record.since = state, now
@@ -286,7 +288,7 @@ class Judge:
             now,
         )
 
-    def _judge(self, record: _Record, agent: Agent, siblings: list[str], now: float) -> tuple[State, str]:
+    def _judge(self, record: _Record, agent: Agent, siblings: Mapping[str, bool], now: float) -> tuple[State, str]:
         bus = self._bus(record, now)
         api = self._api(record, agent, now)
         probe = self._probe(agent.host, now)
@@ -430,13 +432,15 @@ class Judge:
         )
 
 
-def _siblings(heard: list[str]) -> Witness:
-    if not heard:
-        return Witness("siblings", "unknown", "no other agent of its host is heard")
-    return Witness("siblings", "alive", f"{', '.join(sorted(heard))} of the same host is heard: the host is up")
+def _siblings(heard: Mapping[str, bool]) -> Witness:
+    """What the other agents of its host, by type, say about an agent."""
+    silent = ", ".join(kind for kind, is_heard in heard.items() if not is_heard)
+    if alive := ", ".join(kind for kind, is_heard in heard.items() if is_heard):
+        return Witness("siblings", "alive", f"the host is up: {alive} heard" + (f", {silent} not heard" if silent else ""))
+    return Witness("siblings", "unknown", f"nothing else of its host is heard ({silent or 'it has no other agent'})")
 
 
-def _forwarding(bus: Witness, siblings: list[str], probe: tuple[Witness, ...]) -> Forwarding:
+def _forwarding(bus: Witness, siblings: Mapping[str, bool], probe: tuple[Witness, ...]) -> Forwarding:
     if probe:
         return Forwarding.STOPPED if probe[0].says == "dead" else Forwarding.MAY_FORWARD
-    return Forwarding.MAY_FORWARD if siblings or bus.says == "alive" else Forwarding.NOT_KNOWN
+    return Forwarding.MAY_FORWARD if bus.says == "alive" or any(siblings.values()) else Forwarding.NOT_KNOWN

@@ -80,11 +80,14 @@ class Plan:
         return bool(self.actions)
 
     def to_json(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Return it for `--json`, the audit log and check mode. `refusals` holds once what many actions share; they name its index."""
+        """Return it for `--json`, the audit log and check mode. `refusals` holds once what many actions share; they name
+        its index, null if nobody was refused."""
         refusals: dict[int, int] = {}
         shared: list[dict[str, str]] = []
 
-        def index_of(refused: Mapping[str, str]) -> int:
+        def index_of(refused: Mapping[str, str]) -> int | None:
+            if not refused:
+                return None
             if id(refused) not in refusals:
                 refusals[id(refused)] = len(shared)
                 shared.append({snapshot.agents[agent].host if agent in snapshot.agents else agent: why for agent, why in sorted(refused.items())})

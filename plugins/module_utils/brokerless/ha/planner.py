@@ -3,7 +3,7 @@
 """What to do: a snapshot of the cloud, verdicts and a policy in, a plan out. No sockets, no clock, no memory of earlier plans.
 
 Rules that hold for every plan:
-* something is moved only to agents that are alive, enabled, heard on the bus just now, in a zone that was asked for, and that reach its networks;
+* something is added only to agents that are alive, enabled, heard on the bus just now, in a zone that was asked for, and that reach its networks;
 * nothing is taken from an agent that is not dead, unless the operator drains its host or has the loads evened out;
 * a router with several members (HA) gets the new one before it loses the old one, and its other members are not touched; so do networks;
 * nothing that carries the hands-off tag, and nothing that somebody else is moving, is touched;
@@ -53,13 +53,14 @@ def plan_watch(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings,
     planner = _Planner(snapshot, judgement, policy, wishes)
     if planner.is_deaf():
         return planner.finish("watch", policy.evacuate_in_flight)
-    planner.leave(planner.dead_agents() | planner.agents_on(wishes.draining, "its host is drained"))
+    dead = planner.dead_agents()
+    planner.leave(dead | planner.agents_on(wishes.draining, "its host is drained"))
     planner.serve_networks()
     planner.adopt_routers()
     if wishes.failback_moves and not planner.in_trouble():
         planner.even_out(wishes.failback_moves, None)
     planner.disable_drained()
-    return planner.finish("watch", policy.evacuate_in_flight)
+    return planner.finish("watch", policy.evacuate_in_flight if dead else policy.drain_in_flight)
 
 
 def plan_drain(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, host: str, wishes: Wishes = NO_WISHES) -> Plan:
@@ -107,7 +108,7 @@ def what_if(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, ho
         for agent, verdict in judgement.verdicts.items()
     }
     return replace(
-        plan_watch(snapshot, replace(judgement, verdicts=verdicts, freezes=()), policy, replace(wishes, failback_moves=0)),
+        plan_watch(snapshot, replace(judgement, verdicts=verdicts, freezes=(), deaf=""), policy, replace(wishes, failback_moves=0)),
         purpose=f"what if {', '.join(sorted(gone))} died",
     )
 
@@ -245,7 +246,7 @@ class _Planner:
             _Leaving(
                 router, None, f"no agent hosts it for {self._policy.orphan_after:g} s or longer", self.eligibility.of_router(router), RANK_ROUTER
             )
-            for router in self._snapshot.routers.values()
+            for router in sorted(self._snapshot.routers.values(), key=self._priority)
             if router.id in self._wishes.orphans and router.id not in self._snapshot.hosts_of and _is_wired(router)
         ]
         self._move([each for each in orphans if self._may_touch(each.router)])
@@ -305,8 +306,8 @@ class _Planner:
     def _replace_members(self, router: Router) -> None:
         """Plan to restore the redundancy of an HA router, by a new member before each that is taken away."""
         members = [agent for agent in self._snapshot.hosts_of.get(router.id, ()) if agent in self._snapshot.agents]
-        leaving = [agent for agent in members if agent in self._leaving]
-        staying = [agent for agent in members if agent not in self._leaving]
+        leaving = [agent for agent in members if agent in self._leaving and self._snapshot.agents[agent].abilities.mode not in COMPUTE_MODES]
+        staying = [agent for agent in members if agent not in leaving]
         wanted = min(self._policy.ha_members or len(members), len(members))
         missing = max(0, wanted - len(staying))
         candidates = self.eligibility.of_router(router)
@@ -407,25 +408,29 @@ class _Planner:
         free = candidates.without(taken) if not staying else tuple(agent for agent in candidates.usable if agent.id not in taken)
         choice = tuple(agent.id for agent in free if host is None or agent.host == host)
         wanted = self._policy.dhcp_agents_per_network
-        number = len(choice) if wanted == 0 else min(len(choice), wanted - len(staying))
         if wanted and not taken and not (self._policy.adopt_orphans and network.id in self._wishes.orphans):
             return []
-        zones = frozenset(self._snapshot.agents[agent].zone for agent in staying)
-        why = "; ".join(self._leaving[agent] for agent in leaving)
-        added = []
-        for _ in range(number):
-            target = self._placement.least_loaded(choice, zones)
-            if target is None:
-                break
-            self._placement.add(target)
-            goal = "every live agent that can serves it" if wanted == 0 else f"{wanted} agents serve a network: {self._why(target, choice)}"
-            reason = f"{why}; {goal}" if why else goal
-            added.append(self._draft(Kind.ADD_NETWORK, network, reason, rank, None, target, candidates.refused))
-            choice = tuple(agent for agent in choice if agent != target.id)
-            zones |= {target.zone}
+        if wanted == 0:
+            chosen = [(self._snapshot.agents[agent], "every live agent that can serves it") for agent in choice]
+            for target, _goal in chosen:
+                self._placement.add(target)
+        else:
+            chosen = self._spread(choice, wanted - len(staying), frozenset(self._snapshot.agents[agent].zone for agent in staying))
+        why = "".join(f"{self._leaving[agent]}; " for agent in leaving)
+        added = [self._draft(Kind.ADD_NETWORK, network, why + goal, rank, None, target, candidates.refused) for target, goal in chosen]
         if not added and not taken and not candidates.without(frozenset()):
             self._leave_alone(network, None, "no agent serves it, and none can", candidates.refused)
         return added
+
+    def _spread(self, choice: tuple[str, ...], number: int, zones: frozenset[str]) -> list[tuple[Agent, str]]:
+        """Choose `number` agents, the least loaded ones, of zones that have none first; return each with the reason."""
+        chosen: list[tuple[Agent, str]] = []
+        while len(chosen) < number and (target := self._placement.least_loaded(choice, zones)) is not None:
+            self._placement.add(target)
+            chosen.append((target, f"{self._policy.dhcp_agents_per_network} agents serve a network: {self._why(target, choice)}"))
+            choice = tuple(agent for agent in choice if agent != target.id)
+            zones |= {target.zone}
+        return chosen
 
     def _trim(self, network: Network, candidates: Candidates, sure: list[str], surplus: int) -> None:
         fit = {agent.id for agent in candidates.usable}

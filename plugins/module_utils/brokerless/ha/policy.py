@@ -83,7 +83,7 @@ class PolicySettings:
     skew_report: float = _setting(5.0, "An agent's clock that is off by more than this is reported; it changes no verdict.", "s", 0)
 
     flap_half_life: float = _setting(600.0, "The penalty that an agent gets for each return from the dead halves in so long.", "s", 1)
-    flap_limit: float = _setting(3.0, "From this penalty on an agent is damped: it gets something only if nobody else can.", "returns", 1)
+    flap_limit: float = _setting(2.5, "From this penalty on an agent is damped: it gets something only if nobody else can.", "returns", 1)
     flap_reuse: float = _setting(1.0, "Below this penalty an agent is no longer damped.", "returns", 0)
 
     mass_failure_share: float = _setting(
@@ -124,7 +124,8 @@ class PolicySettings:
             value = getattr(self, option.name)
             low, high = option.metadata["at_least"], option.metadata["at_most"]
             if (low is not None and not value >= low) or (high is not None and not value <= high):
-                allowed = " and ".join([f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None))
+                limits = (("at least", low), ("at most", high))
+                allowed = " and ".join(f"{name} {limit:g}" for name, limit in limits if limit is not None)
                 raise PolicyError(f"{option.name} is {value}, but must be {allowed}")
         if self.agent_down_time < 2 * self.report_interval:
             raise PolicyError(

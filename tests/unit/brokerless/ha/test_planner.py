@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from brokerless.ha import planner as planner_module
 from brokerless.ha.liveness import Forwarding, State
 from brokerless.ha.mass_failure import Freeze, Scope
 from brokerless.ha.plan import Action, Kind, Plan, apply
@@ -15,6 +17,8 @@ from brokerless.ha.planner import Wishes, plan_drain, plan_rebalance, plan_undra
 from brokerless.ha.policy import Fencing, PolicySettings
 from brokerless.ha.snapshot import DHCP, L3
 from clouds import Cloud, loads
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 POLICY = PolicySettings()
 ONLY_L3 = Wishes(managed=frozenset({L3}))
@@ -56,7 +60,7 @@ def test_nothing_is_planned_while_all_is_well(cloud: Cloud) -> None:
     cloud.router("r1", "net1", networks=("n1",))
     plan = watch(cloud, wishes=Wishes())
     assert not plan
-    assert plan == Plan("watch", in_flight=POLICY.evacuate_in_flight)
+    assert plan == Plan("watch", in_flight=POLICY.drain_in_flight)
 
 
 def test_sixty_routers_of_a_dead_agent_are_spread_evenly(cloud: Cloud) -> None:
@@ -548,3 +552,258 @@ def test_a_plan_is_json_and_says_shared_refusals_once(cloud: Cloud) -> None:
     assert [action["refused"] for action in said["actions"]] == [0, 0, 0, 0]
     assert said["actions"][0]["from"] == {"agent": "l3-net1", "host": "net1"}
     assert said["actions"][0]["number"] == 1
+
+
+# --- whatever the cloud looks like -------------------------------------------------------------------------------------------------------
+
+HOSTS = ("net1", "net2", "net3", "net4", "net5")
+ZONES = st.sampled_from(["az1", "az2"])
+PHYSNETS = st.sets(st.sampled_from(["p1", "p2"])).map(lambda names: tuple(sorted(names)))
+MODES = st.sampled_from(["legacy", "legacy", "dvr_snat", "dvr", "dvr_no_external"])
+CONDITIONS = st.sampled_from(["alive", "alive", "alive", "dead", "held back", "suspect", "unknown", "returning", "not heard now", "damped"])
+TAGS = st.sampled_from([[], [], [], ["rpcdaemon:hands-off"], ["rpcdaemon:first"]])
+
+
+@st.composite
+def clouds(draw: st.DrawFn) -> Cloud:
+    """Any cloud of up to five network nodes."""
+    cloud = Cloud()
+    hosts = HOSTS[: draw(st.integers(1, len(HOSTS)))]
+    for host in hosts:
+        says = {"agent_mode": draw(MODES), "handle_internal_only_routers": draw(st.sampled_from([True, True, False]))}
+        cloud.node(host, zone=draw(ZONES), physnets=draw(PHYSNETS), tunnels=draw(st.sampled_from([("vxlan",), ("vxlan",), ()])), **says)
+        for kind in ("l3", "dhcp", "ovs"):
+            cloud.agents[f"{kind}-{host}"]["admin_state_up"] = draw(st.sampled_from([True, True, True, False]))
+            _condition(cloud, f"{kind}-{host}", draw(CONDITIONS))
+    cloud.network("tunnel", on=tuple(draw(st.sets(st.sampled_from(hosts)))))
+    cloud.network("p1", physnet="p1", dhcp=draw(st.booleans()), on=tuple(draw(st.sets(st.sampled_from(hosts)))))
+    cloud.network("zoned", availability_zone_hints=["az1"], tags=draw(TAGS), on=tuple(draw(st.sets(st.sampled_from(hosts)))))
+    for number in range(draw(st.integers(0, 8))):
+        ha = draw(st.sampled_from([False, False, True]))
+        on = draw(st.sets(st.sampled_from(hosts), max_size=3 if ha else 1))
+        cloud.router(
+            f"r{number}",
+            tuple(sorted(on)),
+            ha=ha,
+            distributed=draw(st.sampled_from([False, False, True])),
+            gateway=draw(st.sampled_from(["", "p1"])),
+            networks=draw(st.sampled_from([(), ("tunnel",)])),
+            availability_zone_hints=draw(st.sampled_from([[], [], ["az1"], ["az1", "az2"]])),
+            tags=draw(TAGS),
+            fips=draw(st.integers(0, 2)),
+        )
+    return cloud
+
+
+def _condition(cloud: Cloud, agent: str, condition: str) -> None:
+    if condition == "held back":
+        cloud.says(agent, State.DEAD, held_back="mass-failure guard")
+    elif condition == "not heard now":
+        cloud.says(agent, State.ALIVE)
+    elif condition in {"returning", "damped"}:
+        state = State.RETURNING if condition == "returning" else State.ALIVE
+        cloud.says(agent, state, heard_now=True, reluctance=condition)
+    elif condition != "alive":
+        cloud.says(agent, State(condition))
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> PolicySettings:
+    return PolicySettings(
+        fencing=draw(st.sampled_from(list(Fencing))),
+        adopt_orphans=draw(st.booleans()),
+        dhcp_agents_per_network=draw(st.integers(0, 3)),
+        dhcp_trim=draw(st.booleans()),
+        disable_after_drain=draw(st.booleans()),
+        evacuate_disabled=draw(st.booleans()),
+        ha_members=draw(st.integers(0, 3)),
+        rebalance_threshold=draw(st.integers(1, 3)),
+    )
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wishes:
+    some = st.frozensets(st.sampled_from(HOSTS), max_size=2)
+    return Wishes(
+        cordoned=draw(some),
+        draining=draw(some),
+        fenced=draw(some),
+        orphans=draw(st.frozensets(st.sampled_from(["r0", "r1", "r2", "r3", "tunnel"]))),
+        stand_back=draw(st.sampled_from([{}, {"r1": "something else moved it"}])),
+        failback_moves=draw(st.integers(0, 3)),
+    )
+
+
+def plans(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> list[tuple[Plan, Wishes]]:
+    """Return a plan of each kind, with the wishes that it comes from."""
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    host = HOSTS[0]
+    return [
+        (plan_watch(snapshot, judgement, policy, wanted), wanted),
+        (plan_drain(snapshot, judgement, policy, host, wanted), replace(wanted, draining=wanted.draining | {host})),
+        (
+            plan_undrain(snapshot, judgement, policy, host, wanted),
+            replace(wanted, draining=wanted.draining - {host}, cordoned=wanted.cordoned - {host}),
+        ),
+        (plan_rebalance(snapshot, judgement, policy, wanted), wanted),
+    ]
+
+
+def faults_of_target(cloud: Cloud, thing: str, agent: dict[str, Any], wanted: Wishes) -> list[str]:
+    """Say what is wrong with a target, from the API's own lists: an oracle that knows nothing of the planner's filters."""
+    host, said = agent["host"], agent["configurations"]
+    verdict = {"state": State.ALIVE, "heard_now": True, **cloud.verdicts.get(agent["id"], {})}
+    switch = cloud.agents[f"ovs-{host}"]["configurations"]
+    faults = []
+    if verdict["state"] not in {State.ALIVE, State.RETURNING} or not verdict["heard_now"]:
+        faults.append("not heard")
+    if not cloud.verdicts.get(f"ovs-{host}", {"heard_now": True})["heard_now"]:
+        faults.append("switch not heard")
+    if not agent["admin_state_up"]:
+        faults.append("disabled")
+    if host in wanted.cordoned | wanted.draining:
+        faults.append("barred")
+    router = cloud.routers.get(thing)
+    hints = (router or cloud.networks[thing]).get("availability_zone_hints")
+    if hints and agent["availability_zone"] not in hints:
+        faults.append("zone")
+    networks = {thing} if router is None else {port["network_id"] for port in cloud.ports if port["device_id"] == thing}
+    if router is not None:
+        gateway = router["external_gateway_info"]
+        networks |= {gateway["network_id"]} if gateway else set()
+        mode = said["agent_mode"]
+        if mode.startswith("dvr") and mode != "dvr_snat":
+            faults.append("compute mode")
+        if router["distributed"] and mode != "dvr_snat":
+            faults.append("no snat")
+        if not gateway and not said["handle_internal_only_routers"]:
+            faults.append("internal only")
+    for network in networks:
+        kind, physnet = cloud.networks[network]["provider:network_type"], cloud.networks[network].get("provider:physical_network")
+        if physnet not in switch["bridge_mappings"] if kind == "vlan" else kind not in switch["tunnel_types"]:
+            faults.append(f"can't reach {network}")
+    return faults
+
+
+ANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@ANY
+@given(clouds(), policies(), wishes())
+def test_nothing_goes_to_an_agent_that_should_not_have_it(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> None:
+    for plan, meant in plans(cloud, policy, wanted):
+        for action in plan.actions:
+            if action.target is not None:
+                assert not faults_of_target(cloud, action.thing, cloud.agents[action.target.id], meant), str(action)
+                assert action.target.id not in action.refused or "only if nobody else can" in action.refused[action.target.id]
+
+
+@ANY
+@given(clouds(), policies(), wishes())
+def test_nothing_is_taken_from_where_it_should_stay(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> None:
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    plan = plan_watch(snapshot, judgement, policy, replace(wanted, failback_moves=0))
+    removed = [action for action in plan.actions if action.source and action.kind not in {Kind.FENCE, Kind.DISABLE_AGENT}]
+    for action in removed:
+        assert action.source is not None
+        trimmed = action.kind is Kind.REMOVE_NETWORK and policy.dhcp_trim
+        assert judgement.verdicts[action.source.id].evacuate or action.source.host in wanted.draining or trimmed, str(action)
+        assert action.source.abilities.mode not in {"dvr", "dvr_no_external"}
+        assert action.thing not in wanted.stand_back
+        tags = (cloud.routers.get(action.thing) or cloud.networks[action.thing]).get("tags") or []
+        assert "rpcdaemon:hands-off" not in tags
+
+
+@ANY
+@given(clouds(), policies(), wishes())
+def test_a_plan_that_was_carried_out_leaves_nothing_to_plan(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> None:
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    wanted = replace(wanted, failback_moves=0)
+    for make in (
+        lambda cloud_now: plan_watch(cloud_now, judgement, policy, wanted),
+        lambda cloud_now: plan_drain(cloud_now, judgement, policy, HOSTS[0], wanted),
+        lambda cloud_now: plan_undrain(cloud_now, judgement, policy, HOSTS[0], wanted),
+        lambda cloud_now: plan_rebalance(cloud_now, judgement, policy, wanted),
+    ):
+        plan = make(snapshot)
+        after = apply(snapshot, plan)
+        assert apply(after, plan) == after
+        assert make(after).actions == ()
+
+
+@ANY
+@given(clouds(), policies(), wishes())
+def test_everything_on_a_dead_agent_is_moved_or_named(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> None:
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    plan = plan_watch(snapshot, judgement, policy, wanted)
+    after = apply(snapshot, plan)
+    named = {(each.thing, each.source.id) for each in plan.unplaced if each.source}
+    for agent, verdict in judgement.verdicts.items():
+        if verdict.state is not State.DEAD:
+            continue
+        if any(note.startswith(f"{verdict.agent} is dead, but nothing leaves it") for note in plan.notes):
+            continue
+        for thing in after.hosted_by(agent):
+            assert (thing, agent) in named or any(f" {thing} (" in note for note in plan.notes), f"{thing} is left on {agent}: {plan}"
+
+
+@ANY
+@given(clouds(), policies(), wishes())
+def test_at_every_step_nothing_that_was_served_is_cut_off(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> None:
+    snapshot = cloud.snapshot()
+    for plan, _meant in plans(cloud, policy, wanted):
+        now = snapshot
+        for action in plan.actions:
+            assert all(number < action.number for number in action.needs + action.after)
+            before, now = now, apply(now, Plan("one", (action,)))
+            if action.kind in {Kind.REMOVE_NETWORK, Kind.REMOVE_ROUTER} and (
+                action.kind is Kind.REMOVE_ROUTER or snapshot.networks[action.thing].dhcp
+            ):
+                assert now.hosts_of.get(action.thing), f"{action} leaves nothing of {before.hosts_of[action.thing]}"
+            if action.kind is Kind.DISABLE_AGENT:
+                assert not now.hosted_by(action.thing) & (frozenset(snapshot.routers) | frozenset(snapshot.networks)), str(action)
+            if action.kind is Kind.MOVE_ROUTER:
+                assert len(now.hosts_of[action.thing]) == len(before.hosts_of[action.thing])
+
+
+@ANY
+@given(clouds(), policies(), wishes())
+def test_what_is_moved_off_the_dead_ends_as_even_as_it_can(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> None:
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    plan = plan_watch(snapshot, judgement, replace(policy, adopt_orphans=False), replace(wanted, failback_moves=0))
+    after = loads(apply(snapshot, plan))
+    for action in plan.actions:
+        if action.kind is Kind.MOVE_ROUTER:
+            assert action.target is not None
+            for agent in snapshot.of_type(L3):
+                if agent.id not in action.refused:
+                    assert after[action.target.host] <= after[agent.host] + 1, str(action)
+
+
+@ANY
+@given(clouds(), policies(), wishes(), st.randoms(use_true_random=False))
+def test_the_order_of_neutrons_lists_changes_nothing(cloud: Cloud, policy: PolicySettings, wanted: Wishes, order: Any) -> None:
+    before = [plan for plan, _meant in plans(cloud, policy, wanted)]
+    for field in ("agents", "routers", "networks", "hosting"):
+        items = list(getattr(cloud, field).items())
+        order.shuffle(items)
+        setattr(cloud, field, dict(items))
+    assert [plan for plan, _meant in plans(cloud, policy, wanted)] == before
+
+
+def test_two_thousand_routers_and_a_hundred_agents_take_work_in_proportion() -> None:
+    cloud = Cloud()
+    for number in range(100):
+        cloud.node(f"net{number:03}", zone=f"az{number % 3}")
+    for number in range(2000):
+        cloud.network(f"n{number}")
+        hints = [f"az{number % 3}"] if number % 2 else []
+        cloud.router(f"r{number:04}", "net000", networks=(f"n{number}",), availability_zone_hints=hints)
+    cloud.dead("net000")
+    snapshot, judgement = cloud.snapshot(), cloud.judgement()
+    planner = planner_module._Planner(snapshot, judgement, POLICY, ONLY_L3)
+    planner.leave(planner.dead_agents())
+    after = loads(apply(snapshot, planner.finish("test", 1)))
+    assert planner.eligibility.checks == 100 * 4
+    assert planner._placement.steps <= 2 * 2000 * 100
+    assert max(after.values()) - min(after[f"net{number:03}"] for number in range(1, 100)) <= 1
