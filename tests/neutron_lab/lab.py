@@ -14,6 +14,7 @@ that name alone. Everything lies in a directory of its own below .cache/neutron-
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -139,7 +140,9 @@ class Lab:
         return f"rabbit://guest:guest@{address or f'{ADDRESS}:{self.rabbitmq.port}'}/"
 
     def _node_configuration(self, host: str) -> str:
-        return neutron_conf(self.settings, host, self.directory, "", self._bus(self.bus_links.address(host)))
+        # what agents ask the server may take as long as it takes by default: only the API's patience with agents is a test's choice
+        patient = dataclasses.replace(self.settings, rpc_response_timeout=60, rpc_response_max_timeout=600)
+        return neutron_conf(patient, host, self.directory, "", self._bus(self.bus_links.address(host)))
 
     def _kill_nodes(self) -> None:
         for node in self.nodes.values():

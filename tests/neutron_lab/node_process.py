@@ -43,6 +43,9 @@ from oslo_utils import timeutils  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 
+RETRY_SECONDS = 1.0
+"""After which an agent asks once more for what it was not given."""
+
 
 class Endpoint:
     """What an agent's RPC server calls. Answers at once and works later, in one thread, as the real agents do: the server waits for the answer."""
@@ -81,8 +84,11 @@ class Endpoint:
             work = self._work.get()
             try:
                 work()
-            except Exception as error:  # noqa: BLE001 - whatever the server answers, the next message is worked on
-                sys.stderr.write(f"{time.time():.3f} {type(self).__name__}: {error!r}\n")
+            except Exception as error:  # noqa: BLE001 - whatever the server answers, the agent tries again, after what else there is to do
+                sys.stderr.write(f"{time.time():.3f} {type(self).__name__} tries again: {error!r}\n")
+                retry = threading.Timer(RETRY_SECONDS, self._work.put, (work,))
+                retry.daemon = True
+                retry.start()
 
 
 class L3Endpoint(Endpoint):
@@ -90,9 +96,10 @@ class L3Endpoint(Endpoint):
 
     target = oslo_messaging.Target(version="1.4")
 
-    def __init__(self, host: str) -> None:
-        """`host` is the node's name."""
+    def __init__(self, host: str, fetch: bool) -> None:
+        """`host` is the node's name; without `fetch` a router's ID is all that is known of it."""
         super().__init__()
+        self._asks = fetch
         self._context = context.get_admin_context_without_session()
         self._server = L3PluginApi(topics.L3PLUGIN, host)
         self.routers: dict[str, dict[str, Any]] = {}
@@ -113,13 +120,18 @@ class L3Endpoint(Endpoint):
 
     def _synchronize(self) -> None:
         routers = self._server.get_router_ids(self._context)
-        self.routers = {router["id"]: router for router in self._server.get_routers(self._context, router_ids=routers)} if routers else {}
+        self.routers = self._told(routers) if routers else {}
 
     def _fetch(self, routers: list[str]) -> None:
-        found = {router["id"]: router for router in self._server.get_routers(self._context, router_ids=routers)}
+        found = self._told(routers)
         for router in routers:
             self.routers.pop(router, None)
         self.routers.update(found)
+
+    def _told(self, routers: list[str]) -> dict[str, dict[str, Any]]:
+        if not self._asks:
+            return {router: {"id": router} for router in routers}
+        return {router["id"]: router for router in self._server.get_routers(self._context, router_ids=routers)}
 
     def routers_updated(self, context: object, routers: list[Any], **more: object) -> None:
         """A cast: fetch these routers."""
@@ -274,7 +286,7 @@ class Node:
         neutron.conf.service.register_service_opts(neutron.conf.service.RPC_EXTRA_OPTS)
         neutron_config.init(["--config-file", wanted["configuration"], "--log-file", wanted["log"]])
         neutron_config.setup_logging()
-        self.l3 = L3Endpoint(wanted["host"]) if wanted["l3"] else None
+        self.l3 = L3Endpoint(wanted["host"], wanted["fetch_routers"]) if wanted["l3"] else None
         self.dhcp = DhcpEndpoint(wanted["host"]) if wanted["dhcp"] else None
         self._reporters = {state["agent_type"]: Reporter(state, endpoint, cfg.CONF.AGENT.report_interval) for state, endpoint in self._agents()}
 
@@ -374,7 +386,7 @@ def start_node(wanted: Mapping[str, Any]) -> int:
     """Fork a process that is the node, and return its process id.
 
     `wanted` has `host`, `configuration` (an oslo.config file), `log` (a file), `control` (the abstract UNIX socket on which it takes orders), `l3`,
-    `dhcp`, `ovs` (which agents it has), `agent_mode`, `availability_zone`, `bridge_mappings`, and `clock_offset` in seconds.
+    `dhcp`, `ovs` (which agents it has), `agent_mode`, `availability_zone`, `bridge_mappings`, `clock_offset` in seconds, and `fetch_routers`.
     """
     pid = os.fork()
     if pid:

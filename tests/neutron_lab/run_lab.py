@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""`make neutron-lab` and `make neutron-lab-down`: a lab that stays up until it is told to end, with a process of its own that holds it."""
+"""`make neutron-lab` and `make neutron-lab-down`: a lab that stays up; `make neutron-lab-figures`: what Neutron does without help."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from cloud_contents import Contents
+from failover_figures import api_ceiling, native_failover, table
 from lab import Lab, end_process
 from lab_programs import KEPT
 from neutron_services import LabSettings
@@ -122,6 +123,15 @@ def down() -> int:
     return 0
 
 
+def figures(settings: LabSettings, routers: int) -> None:
+    """Print how fast Neutron's own failover moves the routers of one of three nodes, and what the API takes."""
+    with Lab(settings, Contents(legacy_routers=routers)) as lab:
+        lab.add_nodes(*(NodeSpec(host, fetch_routers=False) for host in ("net1", "net2", "net3")))
+        lab.bind_routers({"net1": [router["id"] for router in lab.api.list("routers")]})
+        ceilings = [api_ceiling(lab, "net1", ["net2", "net3"], callers) for callers in (1, 2, 4)]
+        _say(table([("Neutron's own failover", native_failover(lab, "net1"))], ceilings))
+
+
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
@@ -129,7 +139,7 @@ def _say(text: str) -> None:
 def main() -> int:
     """Do what the Makefile says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=["up", "serve", "down"])
+    parser.add_argument("verb", choices=["up", "serve", "down", "figures"])
     parser.add_argument("--nodes", type=int, default=3, help="how many network nodes, net1 and so on")
     parser.add_argument("--routers", type=int, default=0, help="how many legacy routers, spread over the nodes")
     parser.add_argument("--agent-down-time", type=int, default=LabSettings.agent_down_time, help="Neutron's option, in seconds")
@@ -139,6 +149,9 @@ def main() -> int:
     if options.verb == "down":
         return down()
     settings = LabSettings(agent_down_time=options.agent_down_time, report_interval=options.agent_down_time / 3)
+    if options.verb == "figures":
+        figures(settings, options.routers or 60)
+        return 0
     serve(options.nodes, settings, Contents(legacy_routers=options.routers) if options.routers else None)
     return 0
 

@@ -41,6 +41,9 @@ class NodeSpec:
     """Which physical networks it reaches, by which bridge."""
     clock_offset: float = 0.0
     """Seconds by which its clock is ahead."""
+    fetch_routers: bool = True
+    """Whether its L3 agent asks the server for the routers that it is given, as real ones do: half a second of the RPC server's processor for each,
+    after which their ports are bound. Without it the agent believes the IDs it is told."""
 
     @property
     def agents(self) -> list[str]:

@@ -13,6 +13,7 @@ import kombu
 import pytest
 from cloud_api import CloudApi
 from cloud_contents import create_network, create_router_on
+from failover_figures import api_ceiling, table, watch_evacuation
 from lab import Lab
 from neutron_services import LabSettings
 from simulated_nodes import DHCP_AGENT, L3_AGENT, OVS_AGENT, NodeSpec
@@ -123,6 +124,22 @@ def test_a_hanging_agent_reports_but_answers_no_call(lab: Lab) -> None:
     assert lab.agent("net2")["alive"]
     lab.nodes["net2"].answer()
     lab.wait_until(lambda: router in lab.nodes["net2"].view().routers, "the agent has the router at last")
+
+
+def test_figures_are_taken_from_what_happens_to_the_routers_of_one_agent(lab: Lab) -> None:
+    routers = [create_router_on(lab.api, f"figure-{number}", create_network(lab.api, f"figure-{number}", number)[1], ha=False) for number in (11, 12)]
+    lab.add_nodes(NodeSpec("spare", fetch_routers=False))
+    lab.bind_routers({"spare": routers})
+    ceiling = api_ceiling(lab, "spare", ["net1", "net2"], callers=2)
+    assert (ceiling.routers, ceiling.refused) == (2, [])
+    assert lab.routers_by_host()["spare"] == set(routers)
+    seen = watch_evacuation(lab, "spare", lambda: None, patience=0.0)
+    assert (seen.routers, seen.left, seen.all_moved) == (2, 2, None)
+    seen = watch_evacuation(lab, "spare", lambda: lab.bind_routers({"net1": routers[:1], "net2": routers[1:]}), patience=30.0)
+    assert (seen.routers, seen.left, seen.spread["spare"]) == (2, 0, 0)
+    assert seen.first_moved is not None
+    assert "bare calls, 2 at once" in table([("nobody", seen)], [ceiling])
+    lab.nodes["spare"].kill()
 
 
 def test_agents_are_called_dead_however_they_fall_silent_and_alive_when_they_are_back(lab: Lab) -> None:
