@@ -127,6 +127,7 @@ def test_runtime_test_uses_one_name_of_the_runtime(path: Path) -> None:
 
 
 def test_every_library_of_the_runtime_is_declared(pyproject: dict[str, Any]) -> None:
-    declared = {re.split(r"[<>=!~ ]", requirement)[0] for requirement in pyproject["project"]["dependencies"]}
+    optional = [requirement for extra in pyproject["project"]["optional-dependencies"].values() for requirement in extra]
+    declared = {re.split(r"[<>=!~ ]", requirement)[0] for requirement in [*pyproject["project"]["dependencies"], *optional]}
     used = {distribution for path in RUNTIME_FILES for _module, distribution in soft_imports(ast.parse(path.read_text(encoding="utf-8")))}
     assert used <= declared
