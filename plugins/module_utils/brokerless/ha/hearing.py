@@ -8,6 +8,7 @@ process that stood still, messages that come late, too many that wait, and a bus
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import median_low
 
@@ -38,7 +39,10 @@ class _Clock:
 
 
 class Hearing:
-    """What we can say about our own ears. `since` is None while we are deaf; `why` says what the last gap was."""
+    """What we can say about our own ears.
+
+    `since` is None while we are deaf; `why` says what the last gap was. Until `reconnecting_until` agents may still be busy to get back to the bus.
+    """
 
     def __init__(self, policy: PolicySettings) -> None:
         self._policy = policy
@@ -47,20 +51,30 @@ class Hearing:
         self._heard_any: float | None = None
         self._ticked: tuple[float, float | None] | None = None
         self._backlog = self._late = ""
+        self._was_away = False
         self.since: float | None = None
+        self.reconnecting_until = -math.inf
         self.why = "we have not connected to the bus yet"
 
     def listening(self, now: float) -> None:
         """The bus is connected, and our queue is consumed."""
         if not self._connected:
             self._connected = True
-            self.since = now
+            self._begin(now)
 
     def deaf(self, why: str, now: float) -> None:
-        """We hear nothing: the connection is lost, or the consumer stands still."""
+        """We hear nothing: the connection is lost, or could not be made."""
         self._connected = False
+        self._was_away = True
         self.since = None
         self.why = why
+
+    def _begin(self, now: float) -> None:
+        self.since = now
+        if self._was_away:
+            # What kept the bus from us may have kept it from the agents.
+            self._was_away = False
+            self.reconnecting_until = now + self._policy.reconnect_grace
 
     def gap(self, why: str, now: float) -> None:
         """Something may have been missed until now."""
@@ -83,7 +97,7 @@ class Hearing:
         """A report came in. `wall` is our own clock (seconds since 1970): it is compared with the agent's for the report of skews only."""
         self._heard_any = now
         if self._connected and self.since is None:
-            self.since = now
+            self._begin(now)
         if sent_at is None:
             return
         offset = now - sent_at
@@ -141,4 +155,5 @@ class Hearing:
             self.gap(behind, now)
         if self.since is not None and now - max(self.since, self._heard_any or self.since) > policy.quiet_after:
             self.since = None
+            self._was_away = True
             self.why = f"no agent at all was heard for {policy.quiet_after:.0f} s: either we are deaf or the whole bus is"

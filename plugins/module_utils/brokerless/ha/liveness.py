@@ -354,6 +354,8 @@ class Judge:
         said = f"not heard on the bus in the {silence:.0f} s since we listen" if unheard else f"silent on the bus for {silence:.0f} s"
         if silence <= limit:
             return Witness("bus", "overdue", f"{said}: its report is overdue")
+        if unheard and silence - limit <= self.hearing.reconnecting_until - since:
+            return Witness("bus", "overdue", f"{said}: the bus was away, and agents have {policy.reconnect_grace:.0f} s more to come back")
         if now <= record.grace_until:
             return Witness("bus", "overdue", f"{said}: it was just started, and has {record.grace_until - now:.0f} s more")
         return Witness("bus", "silent", said)

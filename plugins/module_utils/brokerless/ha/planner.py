@@ -307,13 +307,16 @@ class _Planner:
         """Plan to restore the redundancy of an HA router, by a new member before each that is taken away."""
         members = [agent for agent in self._snapshot.hosts_of.get(router.id, ()) if agent in self._snapshot.agents]
         leaving = [agent for agent in members if agent in self._leaving and self._snapshot.agents[agent].abilities.mode not in COMPUTE_MODES]
+        leaving.sort(key=self._heard)
         staying = [agent for agent in members if agent not in leaving]
         wanted = min(self._policy.ha_members or len(members), len(members))
         missing = max(0, wanted - len(staying))
         candidates = self.eligibility.of_router(router)
         zones = frozenset(self._snapshot.agents[agent].zone for agent in staying)
         taken = frozenset(members)
-        rank = RANK_REDUNDANCY if any(self._heard(agent) for agent in staying) else RANK_ROUTER
+        sure = any(self._heard(agent) for agent in staying)
+        rank = RANK_REDUNDANCY if sure else RANK_ROUTER
+        added: list[_Draft] = []
         for member in leaving:
             source = self._snapshot.agents[member]
             why = self._leaving[member]
@@ -329,12 +332,13 @@ class _Planner:
                 zones |= {target.zone}
                 self._placement.add(target)
                 reason = f"{why}; a new member before the old one goes: {self._why(target, choice)}"
-                adding = self._draft(Kind.ADD_ROUTER, router, reason, rank, None, target, candidates.refused)
+                added.append(self._draft(Kind.ADD_ROUTER, router, reason, rank, None, target, candidates.refused))
                 removing = self._draft(Kind.REMOVE_ROUTER, router, f"{why}; it has a new member on {target.host}", rank, source, None, {})
-                removing.needs.append(adding)
-            elif source.host in self._wishes.draining and any(self._heard(agent) for agent in staying):
-                reason = f"{why}; no other agent can take a member, and {len(staying)} are left: it has less redundancy"
-                self._draft(Kind.REMOVE_ROUTER, router, reason, rank, source, None, candidates.refused)
+                removing.needs.append(added[-1])
+            elif source.host in self._wishes.draining and (sure or added):
+                reason = f"{why}; no other agent can take a member, and {len(staying) + len(added)} are left: it has less redundancy"
+                removing = self._draft(Kind.REMOVE_ROUTER, router, reason, rank, source, None, candidates.refused)
+                removing.needs += [] if sure else added[:1]
             else:
                 self._leave_alone(router, source, f"{why}; no other agent can take a member", candidates.refused)
 
@@ -456,7 +460,7 @@ class _Planner:
             if not self._is_sound(agent) or agent.abilities.mode in COMPUTE_MODES:
                 continue
             for router in self._hosted_routers(agent):
-                if router.ha or len(self._snapshot.hosts_of[router.id]) > 1:
+                if router.ha:
                     continue
                 candidates = self.eligibility.of_router(router)
                 choice = tuple(each.id for each in candidates.usable if host is None or each.host == host)

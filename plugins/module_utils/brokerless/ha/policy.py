@@ -59,6 +59,12 @@ class PolicySettings:
         "s",
         0.1,
     )
+    reconnect_grace: float = _setting(
+        30.0,
+        "After the bus was away, agents that were not heard since have so much longer: oslo.messaging pauses up to 30 s between attempts to connect.",
+        "s",
+        0,
+    )
     hold_off: float = _setting(
         HOLD_OFF_SHARE * 75, "So long the bus and Neutron must agree that an agent is silent before it is dead (0.2 x agent_down_time).", "s", 0
     )

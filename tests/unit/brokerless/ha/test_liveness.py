@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 from brokerless.ha.liveness import MAX_STRANGERS, Forwarding, Judge, State, Transition, Verdict
 from brokerless.ha.policy import PolicySettings
 from brokerless.ha.snapshot import DHCP, L3, Abilities, Agent, AgentKey, Heartbeat
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 OVS = "Open vSwitch agent"
+HOSTS = st.sampled_from(["net1", "net2", "net3", "net4"])
 TUNED = PolicySettings.for_intervals(10, 3)
 DEFAULT = PolicySettings.for_intervals(75, 30)
 WALL = 1_800_000_000.0
@@ -170,6 +176,35 @@ def test_heard_on_the_bus_and_dead_for_neutron_is_a_suspicion(bench: Bench) -> N
     assert bench.verdict("net2").state is State.ALIVE
 
 
+def test_a_word_of_neutrons_from_before_the_last_report_does_not_count(bench: Bench) -> None:
+    key = AgentKey(L3, "net2")
+    bench.unprocessed.add(key)
+    while bench.verdict("net2").state is not State.SUSPECT:
+        bench.run(0.5)
+    bench.judge.heard(Heartbeat(key, None, starting=False, abilities=Abilities()), bench.now + 0.1)
+    bench.judge.tick(bench.now + 0.1)
+    assert bench.verdict("net2").state is State.ALIVE
+    assert bench.verdict("net2").witnesses[1].detail == "Neutron was not asked since"
+    bench.run(0.5)
+    assert bench.verdict("net2").state is State.SUSPECT
+
+
+def test_the_hold_off_begins_anew_when_a_witness_changes_its_mind(bench: Bench) -> None:
+    key = AgentKey(L3, "net2")
+    bench.kill("net2", L3)
+    while "hold_off" not in bench.verdict("net2").reason:
+        bench.run(0.5)
+    for _ in range(10):
+        bench.run(TUNED.hold_off - 0.5)
+        assert not bench.evacuated()
+        at, bench.processed[key] = bench.processed[key], WALL + bench.now
+        bench.run(0.5)
+        assert bench.verdict("net2").reason.endswith("but Neutron's server hears it")
+        bench.processed[key] = at
+    bench.run(TUNED.hold_off + 1)
+    assert bench.evacuated() == {"net2"}
+
+
 def test_without_neutrons_word_nobody_is_dead(bench: Bench) -> None:
     bench.kill("net2")
     bench.run(5)
@@ -221,6 +256,29 @@ def test_a_lost_broker_is_nobodys_death(bench: Bench) -> None:
     assert set(bench.states().values()) == {"alive"}
     bench.kill("net3")
     bench.seconds_until_dead("net3", 20)
+
+
+def test_agents_that_are_slow_to_come_back_to_the_bus_have_time(bench: Bench) -> None:
+    for away in (lambda: bench.judge.hearing.deaf("the connection to the broker is lost", bench.now), lambda: None):
+        bench.bus = False
+        away()
+        bench.run(4 * TUNED.agent_down_time)
+        bench.bus = True
+        bench.judge.hearing.listening(bench.now)
+        bench.kill("net2")
+        bench.run(TUNED.unheard_after + TUNED.reconnect_grace - TUNED.report_interval)
+        assert "dead" not in {change.after.value for change in bench.changes}
+        assert "agents have 30 s more to come back" in bench.verdict("net2").reason
+        bench.revive("net2")
+        bench.run(20)
+        assert set(bench.states().values()) == {"alive"}
+    assert "dead" not in {change.after.value for change in bench.changes}
+    bench.bus = False
+    bench.run(40)
+    bench.bus = True
+    bench.kill("net2")
+    bench.run(TUNED.unheard_after + TUNED.reconnect_grace + TUNED.hold_off + 4)
+    assert bench.evacuated() == {"net2"}
 
 
 def test_a_broker_that_falls_silent_without_a_word_is_nobodys_death(bench: Bench) -> None:
@@ -487,3 +545,108 @@ def test_a_judgement_is_json(bench: Bench) -> None:
     assert by_agent["l3-net1"]["evacuate"] is False
     assert {"scope", "for_seconds", "reason", "silent"} == set(said["freezes"][0])
     assert said["deaf"] == ""
+
+
+# --- in any order ------------------------------------------------------------------------------------------------------------------------
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Agents, the bus, Neutron and the daemon fail and come back in any order; what is evacuated is held against what really happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench(nodes=4)
+        self.delivered = dict.fromkeys(self.bench.agents, -math.inf)
+        self.hearing_since = self.bench.now
+        heard = self.bench.judge.heard
+
+        def listen(heartbeat: Heartbeat, now: float, wall: float | None = None) -> None:
+            self.delivered[heartbeat.key] = now
+            heard(heartbeat, now, wall)
+
+        self.bench.judge.heard = listen  # type: ignore[method-assign]
+
+    @rule(host=HOSTS, kinds=st.sampled_from([(), (L3,), (OVS,), (L3, DHCP)]))
+    def kill(self, host: str, kinds: tuple[str, ...]) -> None:
+        self.bench.kill(host, *kinds)
+
+    @rule(host=HOSTS)
+    def revive(self, host: str) -> None:
+        self.bench.revive(host)
+
+    @rule()
+    def all_fall_silent(self) -> None:
+        self.bench.silent = set(self.bench.agents)
+
+    @rule()
+    def all_come_back(self) -> None:
+        self.bench.silent = set()
+
+    @rule(told=st.booleans())
+    def the_broker_goes(self, told: bool) -> None:
+        self.bench.bus = False
+        if told:
+            self.bench.judge.hearing.deaf("the connection is lost", self.bench.now)
+
+    @rule()
+    def the_broker_comes_back(self) -> None:
+        if not self.bench.bus:
+            self.bench.bus = True
+            self.bench.judge.hearing.deaf("the connection was lost", self.bench.now)
+            self.bench.judge.hearing.listening(self.bench.now)
+            self.hearing_since = self.bench.now
+
+    @rule(answers=st.booleans())
+    def neutron(self, answers: bool) -> None:
+        self.bench.api = answers
+
+    @rule(host=HOSTS, seconds=st.sampled_from([-600.0, 0.0, 600.0]))
+    def a_clock_is_set(self, host: str, seconds: float) -> None:
+        self.bench.clock_off |= {key: seconds for key in self.bench.agents if key.host == host}
+
+    @rule(seconds=st.floats(TUNED.tick_gap + 0.5, 60.0))
+    def we_stand_still(self, seconds: float) -> None:
+        self.bench.now += seconds
+        self.bench.judge.tick(self.bench.now)
+        self.hearing_since = self.bench.now
+
+    @rule(seconds=st.sampled_from([1.0, 3.0, 8.0, 13.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        for _ in range(round(seconds)):
+            self.bench.run(1.0, 1.0)
+            self.check()
+
+    def check(self) -> None:
+        now = self.bench.now
+        evacuated = [verdict for verdict in self.bench.judge.judgement(now).verdicts.values() if verdict.evacuate]
+        for verdict in evacuated:
+            key = verdict.agent.key
+            silence = now - max(self.delivered[key], self.hearing_since)
+            assert silence > TUNED.agent_down_time, f"{key} was heard {silence} s ago: {verdict}"
+            assert now - self.bench.processed[key] + WALL > TUNED.agent_down_time, f"Neutron heard {key}: {verdict}"
+        for kind in (L3, DHCP):
+            last = sorted(self.delivered[verdict.agent.key] for verdict in evacuated if verdict.agent.agent_type == kind)
+            at_once = [later for earlier, later in pairwise(last) if later - earlier <= TUNED.mass_failure_window]
+            assert not at_once, f"of 4 agents two were evacuated that fell silent at once: {[str(verdict.agent) for verdict in evacuated]}"
+
+    @invariant()
+    def states_agree_with_what_may_be_moved(self) -> None:
+        for verdict in self.bench.judge.judgement(self.bench.now).verdicts.values():
+            assert not (verdict.evacuate and verdict.heard_now)
+            assert verdict.state is not State.DEAD or verdict.reason
+
+    def teardown(self) -> None:
+        """Whatever happened: when all is well again nothing is held against anybody, and a real death is handled."""
+        self.bench.api = True
+        self.the_broker_comes_back()
+        self.all_come_back()
+        self.bench.run(120.0, 1.0)
+        assert set(self.bench.states().values()) == {"alive"}
+        assert not self.bench.judge.judgement(self.bench.now).freezes
+        self.bench.kill("net1")
+        self.bench.run(2 * TUNED.agent_down_time, 1.0)
+        assert self.bench.evacuated() == {"net1"}
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

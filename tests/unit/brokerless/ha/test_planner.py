@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -75,6 +76,17 @@ def test_sixty_routers_of_a_dead_agent_are_spread_evenly(cloud: Cloud) -> None:
     after = loads(apply(cloud.snapshot(), plan))
     assert after["net1"] == 0
     assert sorted((after["net2"], after["net3"])) == [33, 34]
+
+
+def test_an_early_choice_makes_room_for_later_ones() -> None:
+    cloud = Cloud()
+    for host, zone in (("net0", "az0"), ("net1", "az1"), ("net2", "az2"), ("net3", "az3")):
+        cloud.node(host, zone=zone)
+    cloud.router("ra", "net0", availability_zone_hints=["az1", "az2"])
+    cloud.router("rb", "net0", availability_zone_hints=["az1", "az3"])
+    cloud.router("rc", "net0", availability_zone_hints=["az1", "az3"])
+    cloud.dead("net0")
+    assert loads(apply(cloud.snapshot(), watch(cloud))) == {"net0": 0, "net1": 1, "net2": 1, "net3": 1}
 
 
 def test_the_reason_names_the_death_and_the_choice(cloud: Cloud) -> None:
@@ -345,6 +357,8 @@ def test_orphans_are_adopted_only_if_wanted_and_known_for_long(cloud: Cloud) -> 
     assert not watch(cloud, POLICY, orphans)
     assert not watch(cloud, adopt, ONLY_L3)
     assert steps(watch(cloud, adopt, orphans)) == [("add router", "wired", "", "net1")]
+    frozen = replace(cloud.judgement(), freezes=(Freeze(Scope(L3, "nova"), 0.0, "2 of 3", ()),))
+    assert not plan_watch(cloud.snapshot(), frozen, adopt, orphans)
     del cloud.hosting["l3-net3"]
     assert not watch(cloud, adopt, orphans)
 
@@ -473,6 +487,14 @@ def test_a_drain_takes_a_member_away_if_others_are_left(cloud: Cloud) -> None:
     assert "less redundancy" in only(plan).reason
 
 
+def test_of_a_dead_and_a_drained_member_the_dead_one_is_replaced(cloud: Cloud) -> None:
+    cloud.router("h", ("net1", "net2"), ha=True)
+    cloud.dead("net2")
+    plan = watch(cloud, wishes=replace(ONLY_L3, draining=frozenset({"net1"})))
+    assert steps(plan) == [("add router", "h", "", "net3"), ("remove router", "h", "net2", ""), ("remove router", "h", "net1", "")]
+    assert [action.needs for action in plan.actions] == [(), (1,), (1,)]
+
+
 def test_a_drain_of_an_unknown_host_says_so(cloud: Cloud) -> None:
     plan = plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "nowhere")
     assert plan.notes == ("nowhere has no DHCP agent and no L3 agent: nothing to drain",)
@@ -557,40 +579,44 @@ def test_a_plan_is_json_and_says_shared_refusals_once(cloud: Cloud) -> None:
 # --- whatever the cloud looks like -------------------------------------------------------------------------------------------------------
 
 HOSTS = ("net1", "net2", "net3", "net4", "net5")
-ZONES = st.sampled_from(["az1", "az2"])
-PHYSNETS = st.sets(st.sampled_from(["p1", "p2"])).map(lambda names: tuple(sorted(names)))
-MODES = st.sampled_from(["legacy", "legacy", "dvr_snat", "dvr", "dvr_no_external"])
-CONDITIONS = st.sampled_from(["alive", "alive", "alive", "dead", "held back", "suspect", "unknown", "returning", "not heard now", "damped"])
-TAGS = st.sampled_from([[], [], [], ["rpcdaemon:hands-off"], ["rpcdaemon:first"]])
+MODES = ("legacy", "legacy", "legacy", "dvr_snat", "dvr_snat", "dvr", "dvr_no_external")
+CONDITIONS = ("alive",) * 8 + ("dead",) * 4 + ("held back", "suspect", "unknown", "returning", "not heard now", "damped")
+TAGS: tuple[list[str], ...] = ([], [], [], [], ["rpcdaemon:hands-off"], ["rpcdaemon:first"])
 
 
 @st.composite
 def clouds(draw: st.DrawFn) -> Cloud:
-    """Any cloud of up to five network nodes."""
+    """Any cloud of up to five network nodes. One seed decides all: left to Hypothesis, nearly every choice would be the simplest."""
+    chance = random.Random(draw(st.integers(0, 1 << 32)))
+    pick = chance.choice
     cloud = Cloud()
-    hosts = HOSTS[: draw(st.integers(1, len(HOSTS)))]
+    hosts = HOSTS[: pick((2, 3, 4, 5, 5))]
+
+    def some(at_most: int) -> tuple[str, ...]:
+        return tuple(chance.sample(hosts, chance.randint(0, min(at_most, len(hosts)))))
+
     for host in hosts:
-        says = {"agent_mode": draw(MODES), "handle_internal_only_routers": draw(st.sampled_from([True, True, False]))}
-        cloud.node(host, zone=draw(ZONES), physnets=draw(PHYSNETS), tunnels=draw(st.sampled_from([("vxlan",), ("vxlan",), ()])), **says)
+        says = {"agent_mode": pick(MODES), "handle_internal_only_routers": chance.random() < 0.8}
+        physnets = pick([("p1",), ("p1", "p2"), ("p2",), ()])
+        cloud.node(host, zone=pick(["az1", "az2"]), physnets=physnets, tunnels=pick([("vxlan",), ("vxlan",), ("vxlan",), ()]), **says)
         for kind in ("l3", "dhcp", "ovs"):
-            cloud.agents[f"{kind}-{host}"]["admin_state_up"] = draw(st.sampled_from([True, True, True, False]))
-            _condition(cloud, f"{kind}-{host}", draw(CONDITIONS))
-    cloud.network("tunnel", on=tuple(draw(st.sets(st.sampled_from(hosts)))))
-    cloud.network("p1", physnet="p1", dhcp=draw(st.booleans()), on=tuple(draw(st.sets(st.sampled_from(hosts)))))
-    cloud.network("zoned", availability_zone_hints=["az1"], tags=draw(TAGS), on=tuple(draw(st.sets(st.sampled_from(hosts)))))
-    for number in range(draw(st.integers(0, 8))):
-        ha = draw(st.sampled_from([False, False, True]))
-        on = draw(st.sets(st.sampled_from(hosts), max_size=3 if ha else 1))
+            cloud.agents[f"{kind}-{host}"]["admin_state_up"] = chance.random() < 0.85
+            _condition(cloud, f"{kind}-{host}", pick(CONDITIONS) if kind != "ovs" or chance.random() < 0.3 else "alive")
+    cloud.network("tunnel", on=some(3))
+    cloud.network("p1", physnet="p1", dhcp=chance.random() < 0.5, on=some(3))
+    cloud.network("zoned", availability_zone_hints=["az1"], tags=pick(TAGS), on=some(3))
+    for number in range(chance.randint(0, 12)):
+        ha = chance.random() < 0.3
         cloud.router(
             f"r{number}",
-            tuple(sorted(on)),
+            some(3 if ha else 1),
             ha=ha,
-            distributed=draw(st.sampled_from([False, False, True])),
-            gateway=draw(st.sampled_from(["", "p1"])),
-            networks=draw(st.sampled_from([(), ("tunnel",)])),
-            availability_zone_hints=draw(st.sampled_from([[], [], ["az1"], ["az1", "az2"]])),
-            tags=draw(TAGS),
-            fips=draw(st.integers(0, 2)),
+            distributed=chance.random() < 0.3,
+            gateway=pick(["", "p1"]),
+            networks=pick([(), ("tunnel",)]),
+            availability_zone_hints=pick([[], [], ["az1"], ["az1", "az2"]]),
+            tags=pick(TAGS),
+            fips=chance.randint(0, 2),
         )
     return cloud
 
@@ -607,30 +633,30 @@ def _condition(cloud: Cloud, agent: str, condition: str) -> None:
         cloud.says(agent, State(condition))
 
 
-@st.composite
-def policies(draw: st.DrawFn) -> PolicySettings:
-    return PolicySettings(
-        fencing=draw(st.sampled_from(list(Fencing))),
-        adopt_orphans=draw(st.booleans()),
-        dhcp_agents_per_network=draw(st.integers(0, 3)),
-        dhcp_trim=draw(st.booleans()),
-        disable_after_drain=draw(st.booleans()),
-        evacuate_disabled=draw(st.booleans()),
-        ha_members=draw(st.integers(0, 3)),
-        rebalance_threshold=draw(st.integers(1, 3)),
+def policies() -> st.SearchStrategy[PolicySettings]:
+    return st.builds(
+        PolicySettings,
+        fencing=st.sampled_from(list(Fencing)),
+        adopt_orphans=st.booleans(),
+        dhcp_agents_per_network=st.integers(0, 3),
+        dhcp_trim=st.booleans(),
+        disable_after_drain=st.booleans(),
+        evacuate_disabled=st.booleans(),
+        ha_members=st.integers(0, 3),
+        rebalance_threshold=st.integers(1, 3),
     )
 
 
-@st.composite
-def wishes(draw: st.DrawFn) -> Wishes:
-    some = st.frozensets(st.sampled_from(HOSTS), max_size=2)
-    return Wishes(
-        cordoned=draw(some),
-        draining=draw(some),
-        fenced=draw(some),
-        orphans=draw(st.frozensets(st.sampled_from(["r0", "r1", "r2", "r3", "tunnel"]))),
-        stand_back=draw(st.sampled_from([{}, {"r1": "something else moved it"}])),
-        failback_moves=draw(st.integers(0, 3)),
+def wishes() -> st.SearchStrategy[Wishes]:
+    one = st.sampled_from([frozenset(), frozenset(), *(frozenset({host}) for host in HOSTS)])
+    return st.builds(
+        Wishes,
+        cordoned=one,
+        draining=one,
+        fenced=one,
+        orphans=st.sampled_from([frozenset(), frozenset({"r0", "r1", "r2", "r3", "tunnel"})]),
+        stand_back=st.sampled_from([{}, {"r1": "something else moved it"}]),
+        failback_moves=st.integers(0, 3),
     )
 
 
@@ -685,7 +711,7 @@ def faults_of_target(cloud: Cloud, thing: str, agent: dict[str, Any], wanted: Wi
     return faults
 
 
-ANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @ANY
