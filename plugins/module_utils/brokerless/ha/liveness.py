@@ -143,6 +143,17 @@ class Transition:
     def __str__(self) -> str:
         return f"{self.agent}: {self.before} -> {self.after}: {self.reason}"
 
+    def to_json(self) -> dict[str, str]:
+        """Return it for the audit log."""
+        return {
+            "agent": self.agent.id,
+            "agent_type": self.agent.agent_type,
+            "host": self.agent.host,
+            "before": self.before.value,
+            "after": self.after.value,
+            "reason": self.reason,
+        }
+
 
 @dataclass(slots=True)
 class _Probe:
