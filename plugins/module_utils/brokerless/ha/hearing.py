@@ -49,8 +49,7 @@ class Hearing:
         self._connected = False
         self._clocks: dict[AgentKey, _Clock] = {}
         self._heard_any: float | None = None
-        self._ran: float | None = None
-        self._ahead: float | None = None
+        self._ticked: tuple[float, float | None] | None = None
         self._backlog = self._late = ""
         self._was_away = False
         self.since: float | None = None
@@ -77,12 +76,6 @@ class Hearing:
             self._was_away = False
             self.reconnecting_until = now + self._policy.reconnect_grace
 
-    def _note_running(self, now: float) -> None:
-        """Notice that we stood still: neither was anything heard nor the time looked at. Either alone may wait for something else."""
-        if self._ran is not None and now - self._ran > self._policy.tick_gap:
-            self.gap(f"we stood still for {now - self._ran:.0f} s", now)
-        self._ran = now
-
     def gap(self, why: str, now: float) -> None:
         """Something may have been missed until now."""
         self.why = why
@@ -102,7 +95,6 @@ class Hearing:
 
     def heard(self, key: AgentKey, sent_at: float | None, now: float, wall: float | None) -> None:
         """A report came in. `wall` is our own clock (seconds since 1970): it is compared with the agent's for the report of skews only."""
-        self._note_running(now)
         self._heard_any = now
         if self._connected and self.since is None:
             self._begin(now)
@@ -147,12 +139,15 @@ class Hearing:
 
     def tick(self, now: float, wall: float | None = None) -> None:
         """Look for gaps: of our own running, of what comes in. To be called about every second."""
+        before, self._ticked = self._ticked, (now, wall)
         policy = self._policy
-        self._note_running(now)
-        if wall is not None:
-            before, self._ahead = self._ahead, wall - now
-            if before is not None and self._ahead - before > policy.tick_gap:
-                self.gap(f"the clock jumped by {self._ahead - before:.0f} s: this host slept, or its clock was set", now)
+        if before is not None:
+            stood_still = now - before[0]
+            asleep = 0.0 if wall is None or before[1] is None else wall - before[1] - stood_still
+            if stood_still > policy.tick_gap:
+                self.gap(f"we stood still for {stood_still:.0f} s", now)
+            elif asleep > policy.tick_gap:
+                self.gap(f"the clock jumped by {asleep:.0f} s: this host slept, or its clock was set", now)
         self._late = ""
         if (lag := self.lag(now)) > policy.max_lag:
             self._late = f"heartbeats come {lag:.0f} s later than they used to: our queue is not emptied fast enough"

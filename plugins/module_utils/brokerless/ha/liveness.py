@@ -19,7 +19,7 @@ sleep should be part of it (CLOCK_BOOTTIME), or `wall` be given to `tick`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -143,17 +143,6 @@ class Transition:
     def __str__(self) -> str:
         return f"{self.agent}: {self.before} -> {self.after}: {self.reason}"
 
-    def to_json(self) -> dict[str, str]:
-        """Return it for the audit log."""
-        return {
-            "agent": self.agent.id,
-            "agent_type": self.agent.agent_type,
-            "host": self.agent.host,
-            "before": self.before.value,
-            "after": self.after.value,
-            "reason": self.reason,
-        }
-
 
 @dataclass(slots=True)
 class _Probe:
@@ -265,16 +254,21 @@ class Judge:
     def tick(self, now: float, wall: float | None = None) -> list[Transition]:
         """Judge all agents anew, and return whose state changed. To be called about every second."""
         self.hearing.tick(now, wall)
+        on_host: dict[str, list[tuple[AgentKey, bool]]] = {}
+        for key, record in sorted(self._records.items()):
+            on_host.setdefault(key.host, []).append((key, self._heard_now(record, now)))
         changes = []
-        unwell = [record for record in self._records.values() if record.listed is not None and not self._is_well(record, record.listed, now)]
-        for record, agent, siblings in self._with_siblings(unwell, now):
+        for record in self._records.values():
+            agent = record.listed
+            if agent is None:
+                continue
             before = record.state
+            siblings = {key.agent_type: heard for key, heard in on_host[agent.host] if key != agent.key}
             state, record.reason = self._judge(record, agent, siblings, now)
             if state is not before:
                 record.state, record.since = state, now
                 changes.append(Transition(agent, before, state, record.reason))
-        for record in self._records.values():
-            if record.damped and self._penalty(record, now) < self._policy.flap_reuse:
+            if self._penalty(record, now) < self._policy.flap_reuse:
                 record.damped = False
         self._guard.update(self._members(now), now)
         return changes
@@ -282,10 +276,9 @@ class Judge:
     def judgement(self, now: float) -> Judgement:
         """Return all verdicts, as of the last tick."""
         found = {}
-        for record, agent, siblings in self._with_siblings(self._records.values(), now):
-            if self._is_well(record, agent, now):
-                record.reason = self._judge(record, agent, siblings, now)[1]
-            found[agent.id] = self._verdict(record, agent, now)
+        for record in self._records.values():
+            if record.listed is not None:
+                found[record.listed.id] = self._verdict(record, record.listed, now)
         return Judgement(
             found,
             self._guard.freezes,
@@ -295,27 +288,6 @@ class Judge:
             now,
         )
 
-    def _is_well(self, record: _Record, agent: Agent, now: float) -> bool:
-        """Whether judging anew would change nothing but the words, as with nearly all agents nearly always: they wait until they are asked for."""
-        return (
-            record.state is State.ALIVE
-            and self._heard_now(record, now)
-            and agent.alive
-            and not (record.was_dead or record.owes_penalty)
-            and record.condemned_since is None
-        )
-
-    def _with_siblings(self, records: Iterable[_Record], now: float) -> Iterator[tuple[_Record, Agent, dict[str, bool]]]:
-        """Yield the records of listed agents, each with whether the other agents of its host are heard, by type."""
-        wanted = [(record, record.listed) for record in records if record.listed is not None]
-        hosts = {agent.host for _record, agent in wanted}
-        on_host: dict[str, list[tuple[AgentKey, bool]]] = {}
-        for key, record in self._records.items():
-            if key.host in hosts:
-                on_host.setdefault(key.host, []).append((key, self._heard_now(record, now)))
-        for record, agent in wanted:
-            yield record, agent, {key.agent_type: heard for key, heard in sorted(on_host[agent.host]) if key != agent.key}
-
     def _judge(self, record: _Record, agent: Agent, siblings: Mapping[str, bool], now: float) -> tuple[State, str]:
         bus = self._bus(record, now)
         api = self._api(record, agent, now)
@@ -324,6 +296,9 @@ class Judge:
         record.forwarding = _forwarding(bus, siblings, probe)
         if bus.says == "silent" and api.says == "dead":
             return self._condemn(record, f"{bus.detail}, {api.detail}", now)
+        if bus.says == "silent" and api.says == "unknown" and record.state is State.DEAD:
+            # Neutron is slow to answer, perhaps since we keep it busy; what it said before was not taken back
+            return State.DEAD, f"{bus.detail}; {api.detail} since it was called dead"
         if bus.says != "alive":
             record.condemned_since = None
         if bus.says == "unknown":

@@ -107,8 +107,6 @@ class MassFailureGuard:
                 del self._freezes[scope], self._within_since[scope]
 
     def _exceeded(self, members: Sequence[Member]) -> list[tuple[Scope, str, tuple[AgentKey, ...]]]:
-        if not self._freezes and not any(member.dead for member in members):
-            return []
         groups: dict[Scope, list[Member]] = {}
         for member in members:
             if member.key.agent_type in self._managed:

@@ -52,20 +52,6 @@ class Action:
         called = f" ({self.name})" if self.name and self.name != self.thing else ""
         return f"{self.number}. {self.kind} {self.thing}{called}{way}: {self.reason}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it for the audit log, without the refused targets, which `Plan.to_json` has."""
-        return {
-            "number": self.number,
-            "action": self.kind.value,
-            "id": self.thing,
-            "name": self.name,
-            "from": _agent_json(self.source),
-            "to": _agent_json(self.target),
-            "reason": self.reason,
-            "needs": list(self.needs),
-            "after": list(self.after),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
@@ -110,7 +96,21 @@ class Plan:
         return {
             "purpose": self.purpose,
             "in_flight": self.in_flight,
-            "actions": [{**action.to_json(), "refused": index_of(action.refused)} for action in self.actions],
+            "actions": [
+                {
+                    "number": action.number,
+                    "action": action.kind.value,
+                    "id": action.thing,
+                    "name": action.name,
+                    "from": _agent_json(action.source),
+                    "to": _agent_json(action.target),
+                    "reason": action.reason,
+                    "needs": list(action.needs),
+                    "after": list(action.after),
+                    "refused": index_of(action.refused),
+                }
+                for action in self.actions
+            ],
             "unplaced": [
                 {
                     "id": each.thing,

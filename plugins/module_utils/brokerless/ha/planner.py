@@ -113,23 +113,6 @@ def what_if(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, ho
     )
 
 
-def agents_to_ask(
-    snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, wishes: Wishes = NO_WISHES, empty: frozenset[str] = frozenset()
-) -> list[Agent]:
-    """Return the agents of which has to be read what they host before `plan_watch` can plan: none while all is well.
-
-    `empty` are the ids of agents that hosted nothing when they were read last: dead ones among them are no reason to read anything again.
-    """
-    planner = _Planner(snapshot, judgement, policy, wishes)
-    if judgement.deaf:
-        return []
-    leaving = (planner.dead_agents() | planner.agents_on(wishes.draining, "")).keys() - empty
-    types = {snapshot.agents[agent].agent_type for agent in leaving}
-    if L3 in wishes.managed and (policy.adopt_orphans or wishes.failback_moves):
-        types.add(L3)
-    return [agent for agent_type in sorted(types) for agent in snapshot.of_type(agent_type)]
-
-
 @dataclass(eq=False, slots=True)
 class _Draft:
     """An action before it has its number: `order` is its place in the plan."""
@@ -484,9 +467,6 @@ class _Planner:
                 if any(each != agent.id for each in choice):
                     routers[router.id] = (router, agent, candidates)
                     placement.put(router.id, agent.id, choice)
-        for agent in agents:
-            if agent.host == host and (why := self.eligibility.unusable(agent) or self._judgement.verdicts[agent.id].reluctance):
-                self.notes.append(f"nothing is moved to {agent}: {why}")
         before = dict(placement.loads)
         placement.even_out(self._policy.rebalance_threshold + 1, budget)
         where = placement.where()

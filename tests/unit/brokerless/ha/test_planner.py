@@ -14,7 +14,7 @@ from brokerless.ha import planner as planner_module
 from brokerless.ha.liveness import Forwarding, State
 from brokerless.ha.mass_failure import Freeze, Scope
 from brokerless.ha.plan import Action, Kind, Plan, apply
-from brokerless.ha.planner import NO_WISHES, Wishes, agents_to_ask, plan_drain, plan_rebalance, plan_undrain, plan_watch, what_if
+from brokerless.ha.planner import Wishes, plan_drain, plan_rebalance, plan_undrain, plan_watch, what_if
 from brokerless.ha.policy import Fencing, PolicySettings
 from brokerless.ha.snapshot import DHCP, L3
 from clouds import Cloud, loads
@@ -524,39 +524,6 @@ def test_undrain_gives_a_host_its_share_within_the_budget(cloud: Cloud) -> None:
     plan = plan_undrain(snapshot, judgement, policy, "net1", cordoned)
     assert loads(apply(snapshot, plan)) == {"net1": 4, "net2": 4, "net3": 4}
     assert len(plan_undrain(snapshot, judgement, policy, "net1", cordoned, budget=3).actions) == 3
-
-
-def test_undrain_says_why_a_host_gets_nothing_yet(cloud: Cloud) -> None:
-    cloud.router("r1", "net2")
-    cloud.says("l3-net1", State.RETURNING, heard_now=True, reluctance="it was dead")
-    plan = plan_undrain(cloud.snapshot(), cloud.judgement(), POLICY, "net1", ONLY_L3)
-    assert not plan
-    assert plan.notes == ("nothing is moved to L3 agent on net1: it was dead",)
-    cloud.agents["l3-net1"]["admin_state_up"] = False
-    plan = plan_undrain(cloud.snapshot(), cloud.judgement(), POLICY, "net1", ONLY_L3)
-    assert plan.notes == ("nothing is moved to L3 agent on net1: it is disabled (admin_state_up is false)",)
-
-
-def test_bindings_are_asked_for_only_when_they_are_needed(cloud: Cloud) -> None:
-    def asked(policy: PolicySettings = POLICY, wishes: Wishes = NO_WISHES, empty: frozenset[str] = frozenset()) -> list[str]:
-        return [agent.id for agent in agents_to_ask(cloud.snapshot(), cloud.judgement(), policy, wishes, empty)]
-
-    cloud.hosting = {}
-    l3 = ["l3-net1", "l3-net2", "l3-net3"]
-    dhcp = ["dhcp-net1", "dhcp-net2", "dhcp-net3"]
-    assert asked() == []
-    assert asked(replace(POLICY, adopt_orphans=True)) == l3
-    assert asked(wishes=Wishes(failback_moves=1)) == l3
-    assert asked(wishes=Wishes(draining=frozenset({"net2"}))) == dhcp + l3
-    cloud.dead("net1", kinds=("l3",))
-    assert asked() == l3
-    assert asked(wishes=ONLY_DHCP) == []
-    assert asked(empty=frozenset({"l3-net1"})) == []
-    cloud.deaf = "the connection is lost"
-    assert asked() == []
-    cloud.deaf = ""
-    cloud.dead("net1", held_back="mass-failure guard")
-    assert asked() == []
 
 
 def test_rebalance_stops_at_the_threshold_and_the_budget(cloud: Cloud) -> None:

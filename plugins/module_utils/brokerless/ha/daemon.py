@@ -1,0 +1,519 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: the bus, Neutron's API, the leadership, the executor and the operator's commands around the watch, which decides.
+
+One loop does everything that touches the watch. What may take long runs in threads, which put what comes of it into the loop's queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .audit import AuditFile
+from .bus.base import Event, HearingBegan, HearingInterrupted, Lag, Overheard, Source
+from .bus.base import Heartbeat as HeardReport
+from .config import Settings
+from .control import CommandServer, Reply
+from .executor import Executor, Happening
+from .hooks import Hooks
+from .journal import FileJournal, HostWish, Journal, JournalError, OpenMove, QueueJournal
+from .leader.lease import Leadership
+from .neutron_api import ApiError, NeutronApi
+from .plan import Action, Plan
+from .plugins import Plugin
+from .policy import PolicySettings
+from .snapshot import DHCP, L3, Agent, Snapshot, SnapshotError, agent_from_api, heartbeat_from_message, snapshot_from_api
+from .watch import Watch
+
+LOG = logging.getLogger("rpcdaemon")
+READERS = 4
+"""So many lists are asked for at a time."""
+JOURNAL_QUEUE = "rpcdaemon.journal"
+KEEP_SECONDS = 1.0
+
+Job: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the daemon is made of. `urls` are RabbitMQ's, empty without one."""
+
+    settings: Settings
+    policy: PolicySettings
+    api: NeutronApi
+    plugins: list[Plugin]
+    leadership: Leadership
+    urls: tuple[str, ...]
+    source: Callable[[Callable[[Event], None]], Source]
+    warnings: tuple[str, ...] = ()
+
+
+class Daemon:
+    """rpcdaemon. `run` works until `stop` is called."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Make it; nothing is connected yet."""
+        self._parts = parts
+        self._settings = parts.settings.daemon
+        managed = frozenset[str]().union(*(plugin.manages for plugin in parts.plugins))
+        self.watch = Watch(parts.policy, managed)
+        self._inbox: queue.SimpleQueue[Event | Job] = queue.SimpleQueue()
+        self._source = parts.source(self._inbox.put)
+        self._readers = ThreadPoolExecutor(READERS + 2, thread_name_prefix="reader")
+        self._lists = ThreadPoolExecutor(READERS, thread_name_prefix="list")
+        self._audit = AuditFile(self._settings.audit_file)
+        self._reign: _Reign | None = None
+        self._stopping = threading.Event()
+        self._next_tick = self._kept_at = 0.0
+        self._alarms: dict[str, str] = {}
+        self._heartbeats = 0
+        self._api_faults: dict[str, str] = {}
+        self.lag = 0.0
+
+    # --- the loop --------------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Listen, judge and act until `stop` is called; then end what is under way, and leave."""
+        for warning in (*self._parts.warnings, *self._parts.policy.warnings()):
+            LOG.warning("%s", warning)
+        self._parts.leadership.start()
+        self._source.start()
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+        finally:
+            self._source.close()
+            if self._reign is not None:
+                LOG.info("ending %d moves that are under way", len(self._reign.executor.under_way()))
+                self._end_reign("this daemon ends", finish=True)
+            self._parts.leadership.close()
+            for pool in (self._readers, self._lists):
+                pool.shutdown(wait=False, cancel_futures=True)
+            self._audit.close()
+
+    def stop(self) -> None:
+        """Let `run` end. May be called by a signal's handler."""
+        self._stopping.set()
+        self._inbox.put(lambda: None)
+
+    def _turn(self) -> None:
+        """Take what came, for as long as until the next tick, and tick."""
+        while (left := self._next_tick - time.monotonic()) > 0:
+            try:
+                item = self._inbox.get(timeout=left)
+            except queue.Empty:
+                break
+            if callable(item):
+                item()
+            else:
+                self._heard(item)
+            if self._stopping.is_set():
+                return
+        self._next_tick = time.monotonic() + self._settings.check_interval
+        self._tick(time.monotonic())
+
+    def _tick(self, now: float) -> None:
+        for change in self.watch.tick(now, time.time()):
+            LOG.log(logging.WARNING if change.agent.agent_type in self.watch.managed else logging.INFO, "%s", change)
+            self._audit.write(
+                "transition", agent=change.agent.id, host=change.agent.host, before=change.before, after=change.after, reason=change.reason
+            )
+        self._follow_leadership(now)
+        reign = self._reign
+        needs = self.watch.needs(now, busy=reign is not None and not reign.executor.idle, leads=reign is not None)
+        if needs.agents:
+            self._ask("agents", self._read_agents)
+        if needs.poll:
+            self._ask("poll", self._read_poll)
+        if needs.snapshot:
+            LOG.info("reading what agents host: %s", needs.snapshot)
+            self._ask("snapshot", self._read_snapshot)
+        if reign is not None:
+            for move in self.watch.to_finish(now):
+                reign.finish(move)
+            reign.executor.tick()
+        self._tell_alarms()
+
+    def _heard(self, event: Event) -> None:
+        hearing = self.watch.judge.hearing
+        if isinstance(event, HearingBegan):
+            LOG.info("we hear the agents: %s", event.source)
+            hearing.listening(event.at)
+        elif isinstance(event, HearingInterrupted):
+            LOG.warning("we may have missed something: %s", event.reason)
+            hearing.deaf(event.reason, event.at)
+        elif isinstance(event, Lag):
+            self.lag = event.seconds
+            if event.waiting is not None:
+                hearing.backlog(event.waiting, event.at)
+            if event.seconds > self._parts.policy.max_lag:
+                hearing.gap(f"what we hear is {event.seconds:.0f} s old", event.at)
+        else:
+            self._overheard(event)
+
+    def _overheard(self, event: Overheard) -> None:
+        if isinstance(event, HeardReport):
+            self._heartbeats += 1
+            try:
+                heartbeat = heartbeat_from_message(event.message)
+            except SnapshotError as error:
+                LOG.debug("a heartbeat is not understood: %s", error)
+                heartbeat = None
+            if heartbeat is not None:
+                self.watch.heard(heartbeat, event.heard_at, time.time())
+        for plugin in self._parts.plugins:
+            plugin.overheard(event)
+
+    def _tell_alarms(self) -> None:
+        """Log each alarm once, and once that it is over."""
+        alarms = {f"{each['level']} {each['name']} {each['subject']}": each["text"] for each in self.watch.alarms()}
+        for key in alarms.keys() - self._alarms.keys():
+            LOG.warning("ALARM %s", alarms[key])
+            self._audit.write("alarm", text=alarms[key])
+        for key in self._alarms.keys() - alarms.keys():
+            LOG.info("over: %s", self._alarms[key])
+        self._alarms = alarms
+
+    # --- questions to Neutron ----------------------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: str, read: Callable[[], Job]) -> None:
+        """Let a reader ask, and the loop take in what comes of it."""
+
+        def asked() -> None:
+            try:
+                result = read()
+            except (ApiError, SnapshotError) as error:
+                fault = str(error)
+                result = lambda: self._unanswered(question, fault)  # noqa: E731
+            except Exception as error:
+                LOG.exception("a fault of rpcdaemon in reading %s", question)
+                fault = f"a fault of rpcdaemon: {error}"
+                result = lambda: self._unanswered(question, fault)  # noqa: E731
+            self._inbox.put(result)
+
+        self._readers.submit(asked)
+
+    def _unanswered(self, question: str, fault: str) -> None:
+        if self._api_faults.get(question) != fault:
+            LOG.warning("Neutron's API gave no answer about %s: %s", question, fault)
+        self._api_faults[question] = fault
+        self.watch.unanswered(question, fault)
+
+    def _answered(self, question: str) -> None:
+        if self._api_faults.pop(question, None):
+            LOG.info("Neutron's API answers again about %s", question)
+
+    def _read_agents(self) -> Job:
+        asked_at = time.monotonic()
+        agents = [agent_from_api(each) for each in self._parts.api.agents()]
+
+        def take() -> None:
+            self._answered("agents")
+            self.watch.listed(agents, time.monotonic(), asked_at)
+
+        return take
+
+    def _read_poll(self) -> Job:
+        api = self._parts.api
+        found: set[str] = set()
+        if DHCP in self.watch.managed:
+            found |= {f"{each['id']} {len(each.get('subnets') or ())}" for each in api.networks()}
+        else:
+            found |= {f"{each['id']} {bool(each.get('external_gateway_info'))}" for each in api.routers()}
+
+        def take() -> None:
+            self._answered("poll")
+            self.watch.polled(found)
+
+        return take
+
+    def _read_snapshot(self) -> Job:
+        began = time.monotonic()
+        snapshot = read_snapshot(self._parts.api, self.watch.managed, self._lists)
+        seconds = time.monotonic() - began
+
+        def take() -> None:
+            self._answered("snapshot")
+            LOG.debug("read %d routers and %d networks in %.1f s", len(snapshot.routers), len(snapshot.networks), seconds)
+            self._plan(snapshot)
+
+        return take
+
+    # --- plans -------------------------------------------------------------------------------------------------------------------------------
+
+    def _plan(self, snapshot: Snapshot) -> None:
+        reign = self._reign
+        began = time.monotonic()
+        plan, said = self.watch.looked(snapshot, began, reign.executor.under_way() if reign else ())
+        for words in said:
+            LOG.warning("%s", words)
+        if not plan and not plan.unplaced:
+            return
+        LOG.info("plan: %d actions, %d without a place, made in %.2f s", len(plan.actions), len(plan.unplaced), time.monotonic() - began)
+        self._audit.write("plan", plan=plan.to_json(self.watch.snapshot))
+        if reign is not None and not self._settings.dry_run:
+            reign.executor.replace(plan)
+
+    def _happened(self, happening: Happening) -> None:
+        """Called by the executor's threads."""
+        self._inbox.put(lambda: self._take_in(happening))
+
+    def _take_in(self, happening: Happening) -> None:
+        action, outcome = happening.action, happening.outcome
+        way = f"{action.kind} {action.thing}" + (f" from {action.source.host}" if action.source else "")
+        way += f" to {action.target.host}" if action.target else ""
+        self._audit.write(
+            happening.what,
+            action=action.kind,
+            id=action.thing,
+            source=action.source.host if action.source else "",
+            target=action.target.host if action.target else "",
+            text=happening.text,
+            result=outcome.result if outcome else "",
+            doubt=outcome.doubt if outcome else "",
+            seconds=round(happening.seconds, 3),
+        )
+        if happening.what == "ended" and outcome is not None:
+            doubt = f"; {outcome.doubt}" if outcome.doubt else ""
+            LOG.log(
+                logging.INFO if outcome.good else logging.WARNING,
+                "%s: %s in %.1f s: %s%s",
+                way,
+                outcome.result,
+                happening.seconds,
+                outcome.text,
+                doubt,
+            )
+            self.watch.ended(action, outcome, time.monotonic())
+            if self._reign is not None:
+                self.watch.open_moves(self._reign.open_moves())
+        elif happening.what == "began":
+            LOG.info("%s begins: %s", way, happening.text)
+        else:
+            LOG.debug("%s: %s %s (%.3f s)", way, happening.what, happening.text, happening.seconds)
+
+    # --- leadership --------------------------------------------------------------------------------------------------------------------------
+
+    def _follow_leadership(self, now: float) -> None:
+        leadership = self._parts.leadership
+        if self._reign is not None and (not leadership.is_leader(now) or leadership.term != self._reign.number):
+            self._end_reign(leadership.lost or "another term began", finish=False)
+        if self._reign is None and leadership.is_leader(now) and leadership.may_write(now, 0.0):
+            self._begin_reign(leadership.term or 0)
+        if self._reign is not None and now - self._kept_at >= KEEP_SECONDS:
+            self._kept_at = now
+            try:
+                self._reign.journal.keep()
+            except JournalError as error:
+                LOG.warning("%s", error)
+            busy = {action.thing for action in self._reign.executor.under_way()}
+            self.watch.open_moves(move for move in self._reign.open_moves() if move.router not in busy)
+
+    def _begin_reign(self, term: int) -> None:
+        try:
+            self._reign = _Reign(self._parts, self.watch, term, self._happened, self._commanded)
+        except JournalError as error:
+            LOG.error("this replica leads, and can't act: %s", error)  # noqa: TRY400 - it is not our fault
+            return
+        self._audit.write("leads", term=term, instance=self._settings.name)
+        LOG.info("%s leads in term %d; %d moves were left unfinished", self._settings.name, term, len(self._reign.open_moves()))
+        for wish in self._reign.wishes():
+            self.watch.wish(wish, wish.host)
+
+    def _end_reign(self, why: str, *, finish: bool) -> None:
+        reign, self._reign = self._reign, None
+        if reign is None:
+            return
+        LOG.warning("%s leads no more: %s", self._settings.name, why)
+        self._audit.write("leads no more", reason=why)
+        reign.end(finish=finish)
+
+    # --- the operator ------------------------------------------------------------------------------------------------------------------------
+
+    def _commanded(self, command: Mapping[str, Any], reply: Reply) -> None:
+        """Called by the thread that takes commands."""
+
+        def obey() -> None:
+            try:
+                reply(self._obey(command))
+            except (JournalError, ValueError) as error:
+                reply({"error": str(error)})
+
+        self._inbox.put(obey)
+
+    def _obey(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        what, host = str(command.get("command", "")), str(command.get("host", ""))
+        now = time.monotonic()
+        if what == "status":
+            return self.status()
+        if what == "plan":
+            purpose = str(command.get("purpose", ""))
+            plan = self.watch.plan_of(purpose, host, now, command.get("budget")) if purpose else self.watch.plan
+            return {"plan": plan.to_json(self.watch.snapshot), "snapshot": bool(self.watch.snapshot.agents)}
+        if what == "release":
+            return {"released": [str(key) for key in self.watch.release(now)]}
+        if what in {"drain", "undrain", "cordon"}:
+            return self._set_wish(what, host)
+        if what == "rebalance":
+            return self._rebalance(command.get("budget"), now)
+        raise ValueError(f"unknown command {what!r}")
+
+    def _set_wish(self, what: str, host: str) -> dict[str, Any]:
+        if host not in {agent.host for agent in self.watch.snapshot.agents.values()} | {
+            verdict.agent.host for verdict in self.watch.judgement.verdicts.values()
+        }:
+            raise ValueError(f"Neutron has no agent on host {host!r}")
+        if self._reign is None:
+            raise ValueError("this replica leads no more")
+        wish = None if what == "undrain" else HostWish(host, "draining" if what == "drain" else "cordoned", time.time())
+        if wish is None:
+            self._reign.journal.end(f"host:{host}")
+        else:
+            self._reign.journal.put(wish)
+        self.watch.wish(wish, host)
+        self._audit.write("wish", host=host, wish=what)
+        LOG.info("the operator wants: %s %s", what, host)
+        if wish is None and not self._settings.dry_run:
+            self._reign.executor.replace(self.watch.plan_of("undrain", host, time.monotonic()))
+        return {"host": host, "hosts": self.watch.hosted(host)}
+
+    def _rebalance(self, budget: Any, now: float) -> dict[str, Any]:
+        if self._reign is None:
+            raise ValueError("this replica leads no more")
+        plan = self.watch.plan_of("rebalance", "", now, budget if isinstance(budget, int) else None)
+        self._carry_out(plan)
+        return {"plan": plan.to_json(self.watch.snapshot)}
+
+    def _carry_out(self, plan: Plan) -> None:
+        self.watch.plan = plan
+        self._audit.write("plan", plan=plan.to_json(self.watch.snapshot))
+        if self._reign is not None and not self._settings.dry_run:
+            self._reign.executor.replace(plan)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `rpcdaemon status` shows; it is JSON."""
+        watch, reign = self.watch, self._reign
+        hearing = watch.judge.hearing
+        now = time.monotonic()
+        return {
+            "instance": self._settings.name,
+            "dry_run": self._settings.dry_run,
+            "leads": reign is not None,
+            "term": self._parts.leadership.term,
+            "why_not": "" if reign is not None else self._parts.leadership.lost,
+            "hearing": {
+                "trouble": watch.judgement.deaf,
+                "for_seconds": None if hearing.since is None else round(now - hearing.since, 1),
+                "lag_seconds": round(self.lag, 3),
+                "heartbeats": self._heartbeats,
+            },
+            "judgement": watch.judgement.to_json(),
+            "hosted": {
+                agent.id: len(watch.snapshot.hosted_by(agent.id)) for agent in watch.snapshot.agents.values() if agent.agent_type in {L3, DHCP}
+            },
+            "hosts": {wish: sorted(watch.hosts_that_are(wish)) for wish in ("draining", "cordoned")},
+            "plan": watch.plan.to_json(watch.snapshot),
+            "under_way": [str(action) for action in reign.executor.under_way()] if reign else [],
+            "waiting": reign.executor.waiting if reign else 0,
+            "broken": [move.router for move in watch.broken],
+            "outcomes": {f"{action}: {result}": count for (action, result), count in sorted(watch.tally.outcomes.items())},
+            "alarms": watch.alarms(),
+            "api": {"calls": sum(self._parts.api.calls.values()), "faults": dict(self._api_faults)},
+        }
+
+
+class _Reign:
+    """What there is while this replica leads: the journal, the executor, and an ear for commands."""
+
+    def __init__(
+        self, parts: Parts, watch: Watch, term: int, tell: Callable[[Happening], None], on_command: Callable[[Mapping[str, Any], Reply], None]
+    ) -> None:
+        """Take over. Raises `JournalError` if the journal can't be had: without it nothing may be moved."""
+        settings = parts.settings.daemon
+        self.number = term
+        self.term = f"{settings.name}/{term}"
+        self._parts = parts
+        self._watch = watch
+        self.journal: Journal = (
+            QueueJournal(parts.urls, JOURNAL_QUEUE) if parts.urls and settings.leader != "single" else FileJournal(_journal_path(settings.state_dir))
+        )
+        hooks = Hooks(settings.fence_command, settings.before_move, settings.after_move, settings.command_timeout)
+        self.executor = Executor(parts.api, self.journal, self, tell, hooks, settings.pause)
+        self._commands = CommandServer(parts.urls, on_command) if parts.urls else None
+        if self._commands is not None:
+            self._commands.start()
+
+    def may_write(self, seconds: float) -> str:
+        leadership = self._parts.leadership
+        if self._parts.settings.daemon.dry_run:
+            return "nothing is changed in a dry run"
+        if leadership.may_write(time.monotonic(), seconds, self.number):
+            return ""
+        return f"this replica may not write: {leadership.lost or 'its leadership was not confirmed lately enough'}"
+
+    def still_wanted(self, action: Action) -> str:
+        return self._watch.still_wanted(action)
+
+    def choose(self, action: Action, refused: dict[str, str]) -> Agent | None:
+        return self._watch.choose(action, refused)
+
+    def finish(self, move: OpenMove) -> None:
+        """Go on with a broken move."""
+        if not self._parts.settings.daemon.dry_run:
+            self.executor.finish(move)
+
+    def open_moves(self) -> list[OpenMove]:
+        """Return the moves in the journal."""
+        return [entry for entry in self.journal.entries() if isinstance(entry, OpenMove)]
+
+    def wishes(self) -> list[HostWish]:
+        """Return the operator's wishes in the journal."""
+        return [entry for entry in self.journal.entries() if isinstance(entry, HostWish)]
+
+    def end(self, *, finish: bool) -> None:
+        """Lead no more: end what is under way, with `finish` of its own."""
+        if self._commands is not None:
+            self._commands.close()
+        self.executor.stop(finish=finish)
+        self.journal.close()
+
+
+def _journal_path(state_dir: str) -> Path:
+    path = Path(state_dir)
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"state_dir {state_dir}: {error}") from error
+    return path / "journal"
+
+
+def read_snapshot(api: NeutronApi, managed: frozenset[str], pool: ThreadPoolExecutor) -> Snapshot:
+    """Read all that a plan needs. Raises `ApiError` or `SnapshotError`."""
+    agents = api.agents()
+    asked = {
+        "routers": pool.submit(api.routers),
+        "networks": pool.submit(api.networks),
+        "subnets": pool.submit(api.subnets),
+        "ports": pool.submit(api.router_ports),
+        "floating_ips": pool.submit(api.floating_ips),
+    }
+    hosting = {str(each["id"]): pool.submit(api.hosted_by, str(each["id"]), str(each["agent_type"])) for each in _hosting(agents, managed)}
+    return snapshot_from_api(
+        agents=agents,
+        hosting={agent: future.result() for agent, future in hosting.items()},
+        **{name: future.result() for name, future in asked.items()},
+    )
+
+
+def _hosting(agents: list[Mapping[str, Any]], managed: frozenset[str]) -> Iterator[Mapping[str, Any]]:
+    for each in agents:
+        if each.get("agent_type") in managed & {L3, DHCP}:
+            yield each

@@ -1,0 +1,383 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The watch: from what is heard and asked to what is to be asked next and what is to be done. No sockets, clocks or threads: time comes in.
+
+An idle watch asks for little: Neutron's agents, now and then, and the networks (or routers) that may have been created. What agents host is read
+only when there is a reason, which every request for a snapshot names.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .coexistence import Coexistence, MoveBudget
+from .eligibility import Eligibility
+from .errands import Outcome, Result
+from .journal import HostWish, OpenMove
+from .liveness import Judge, Judgement, State, Transition, Verdict
+from .plan import Action, Kind, Plan
+from .planner import Wishes, plan_rebalance, plan_undrain, plan_watch, what_if
+from .policy import PolicySettings
+from .snapshot import DHCP, L3, Agent, AgentKey, Heartbeat, Snapshot
+
+LOG = logging.getLogger("rpcdaemon")
+QUICK_SECONDS = 1.0
+"""While an agent's life is in doubt Neutron is asked so often."""
+AGAIN_SECONDS = 10.0
+"""While there is something to do the cloud is looked at anew so often, and at once when all that was planned has ended."""
+POLL_SECONDS = 30.0
+"""Whether networks (or routers) were created is looked at so often."""
+FINISH_SECONDS = 5.0
+"""What is left of a broken move is tried again so often."""
+FAILURE_PAUSE = 20.0
+LONGEST_FAILURE_PAUSE = 600.0
+"""What failed is left alone for so long, doubling each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the watch wants to be asked now. `snapshot` is the reason for one, empty if none is wanted."""
+
+    agents: bool = False
+    poll: bool = False
+    snapshot: str = ""
+
+
+@dataclass(slots=True)
+class _Failure:
+    count: int
+    until: float
+    why: str
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted for metrics."""
+
+    outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
+    router_outage_seconds: float = 0.0
+
+
+class Watch:
+    """All that one daemon knows and decides."""
+
+    def __init__(self, policy: PolicySettings, managed: Collection[str]) -> None:
+        """Care for the agents of the types `managed`."""
+        self.policy = policy
+        self.managed = frozenset(managed)
+        self.judge = Judge(policy, managed)
+        self.judgement = Judgement({})
+        self.snapshot = Snapshot({})
+        self.plan = Plan("")
+        self.tally = _Tally()
+        self._others = Coexistence(policy)
+        self._failback = MoveBudget(policy.failback_per_hour)
+        self._wishes: dict[str, HostWish] = {}
+        self._fenced: set[str] = set()
+        self._ours: set[tuple[str, str]] = set()
+        self._failures: dict[str, _Failure] = {}
+        self._open: dict[str, OpenMove] = {}
+        self._tried: dict[str, float] = {}
+        self._asked_agents = self._polled = self._looked = float("-inf")
+        self._waits_for: set[str] = set()
+        self._known: frozenset[str] | None = None
+        self._reason = "nothing was read yet"
+        self._snapshot_at: float | None = None
+        self._evacuated: set[str] = set()
+
+    # --- what comes in -------------------------------------------------------------------------------------------------------------------
+
+    def heard(self, heartbeat: Heartbeat, now: float, wall: float) -> None:
+        """An agent reported."""
+        self.judge.heard(heartbeat, now, wall)
+
+    def listed(self, agents: Iterable[Agent], now: float, asked_at: float) -> None:
+        """Neutron named its agents."""
+        self._waits_for.discard("agents")
+        self.judge.listed(agents, now, asked_at)
+
+    def polled(self, things: Collection[str]) -> None:
+        """Neutron named the networks and routers that may need an agent: each by its id and whatever changes when it begins to need one."""
+        self._waits_for.discard("poll")
+        known, self._known = self._known, frozenset(things)
+        if known is not None and known != self._known:
+            self._want("networks or routers were created or deleted")
+
+    def unanswered(self, question: str, trouble: str) -> None:
+        """Neutron did not answer one of the questions `agents`, `poll` or `snapshot`."""
+        self._waits_for.discard(question)
+        if question == "agents":
+            self.judge.unanswered(trouble)
+
+    def tick(self, now: float, wall: float) -> list[Transition]:
+        """Judge; return which agents' states changed."""
+        changes = self.judge.tick(now, wall)
+        self.judgement = self.judge.judgement(now)
+        for change in changes:
+            if change.agent.agent_type in self.managed and (change.before is State.DEAD or change.after in {State.DEAD, State.ALIVE}):
+                self._want(f"{change.agent} is {change.after}")
+        evacuated = {agent for agent, verdict in self.judgement.verdicts.items() if verdict.evacuate}
+        if evacuated - self._evacuated:
+            self._want("an agent may be evacuated now")
+        self._evacuated = evacuated
+        return changes
+
+    def _want(self, reason: str) -> None:
+        self._reason = self._reason or reason
+
+    def needs(self, now: float, *, busy: bool, leads: bool) -> Needs:
+        """Return what is to be asked now. `busy` says whether actions are under way or wait."""
+        doubts = any(verdict.state in {State.SUSPECT, State.UNKNOWN} for verdict in self.judgement.verdicts.values())
+        often = QUICK_SECONDS if doubts else self.policy.api_fresh / 2
+        agents = "agents" not in self._waits_for and now - self._asked_agents >= often
+        poll = leads and bool(self._polls) and "poll" not in self._waits_for and now - self._polled >= POLL_SECONDS
+        reason = self._reason_to_look(now, busy=busy) if leads and "snapshot" not in self._waits_for else ""
+        if agents:
+            self._asked_agents = now
+            self._waits_for.add("agents")
+        if poll:
+            self._polled = now
+            self._waits_for.add("poll")
+        if reason:
+            self._looked = now
+            self._reason = ""
+            self._waits_for.add("snapshot")
+        return Needs(agents, poll, reason)
+
+    @property
+    def _polls(self) -> frozenset[str]:
+        """Return which types of things may come to need an agent without an agent's state changing."""
+        return self.managed & ({DHCP} | ({L3} if self.policy.adopt_orphans else set()))
+
+    def _reason_to_look(self, now: float, *, busy: bool) -> str:
+        if self.judgement.deaf or not self.judgement.verdicts:
+            return ""
+        if self._reason and now - self._looked >= 1.0:
+            return self._reason
+        unfinished = bool(self.plan.actions) or bool(self._drains_unfinished())
+        if not unfinished:
+            return ""
+        if not busy and now - self._looked >= 1.0:
+            return "what was planned has ended"
+        return "there is something to do" if now - self._looked >= AGAIN_SECONDS else ""
+
+    def _drains_unfinished(self) -> list[str]:
+        draining = self.hosts_that_are("draining")
+        return [agent.id for agent in self.snapshot.agents.values() if agent.host in draining and self.snapshot.hosted_by(agent.id)]
+
+    # --- plans ---------------------------------------------------------------------------------------------------------------------------
+
+    def looked(self, snapshot: Snapshot, now: float, under_way: Iterable[Action] = ()) -> tuple[Plan, list[str]]:
+        """Take a snapshot that was read; return the plan, and what others did meanwhile, in words.
+
+        What is `under_way` counts as done, and is left alone.
+        """
+        self._waits_for.discard("snapshot")
+        acting = list(under_way)
+        said = self._others.observe(
+            snapshot, self._ours | {(each.thing, end.id) for each in acting for end in (each.source, each.target) if end}, now
+        )
+        self._ours.clear()
+        for action in acting:
+            snapshot = _as_done(snapshot, action)
+        self.snapshot = snapshot
+        self._snapshot_at = now
+        self.plan = self._in_no_hurry(plan_watch(snapshot, self.judgement, self.policy, self.wishes(now, {action.thing for action in acting})))
+        return self.plan, said
+
+    def _in_no_hurry(self, plan: Plan) -> Plan:
+        """Let a plan that leaves no dead agent be carried out as a drain is: what it moves works where it is."""
+        leaves_the_dead = any(
+            action.source is not None and (verdict := self.judgement.verdicts.get(action.source.id)) is not None and verdict.evacuate
+            for action in plan.actions
+        )
+        return plan if leaves_the_dead else replace(plan, in_flight=self.policy.drain_in_flight)
+
+    def wishes(self, now: float, busy: Collection[str] = ()) -> Wishes:
+        """Return what plans have to go by now."""
+        stand_back = self._others.stand_back(now)
+        stand_back |= {thing: failure.why for thing, failure in self._failures.items() if failure.until > now}
+        stand_back |= dict.fromkeys(self._open, "its move is being finished")
+        stand_back |= dict.fromkeys(busy, "it is being moved")
+        return Wishes(
+            managed=self.managed,
+            cordoned=self.hosts_that_are("cordoned"),
+            draining=self.hosts_that_are("draining"),
+            fenced=frozenset(self._fenced),
+            stand_back=stand_back,
+            orphans=self._others.orphans(now),
+            failback_moves=self._failback.left(now),
+        )
+
+    def plan_of(self, purpose: str, argument: str, now: float, budget: int | None = None) -> Plan:
+        """Return the plan of a `rebalance`, of an `undrain` of a host, of a `drain`, or `what-if` hosts died, of the newest snapshot."""
+        wishes = self.wishes(now)
+        if purpose == "rebalance":
+            return plan_rebalance(self.snapshot, self.judgement, self.policy, wishes, budget)
+        if purpose == "undrain":
+            return plan_undrain(self.snapshot, self.judgement, self.policy, argument, wishes, budget)
+        if purpose == "what-if":
+            return what_if(self.snapshot, self.judgement, self.policy, argument.replace(",", " ").split(), wishes)
+        if purpose == "drain":
+            wishes = replace(wishes, draining=wishes.draining | {argument})
+        return plan_watch(self.snapshot, self.judgement, self.policy, wishes)
+
+    def still_wanted(self, action: Action) -> str:
+        """Return why an action that was planned is not wanted any more, empty if it is."""
+        if self.judgement.deaf:
+            return f"we hear nothing: {self.judgement.deaf}"
+        if action.target is not None and (why := self._not_fit(action.target)):
+            return why
+        if action.kind is Kind.DISABLE_AGENT:
+            host = action.source.host if action.source else ""
+            return "" if host in self.hosts_that_are("draining") else f"{host} is not drained any more"
+        planned = next((each for each in self.plan.actions if each.thing == action.thing), None)
+        if action.source is None or planned is None or self.plan.purpose != "watch":
+            return ""
+        source = self.judgement.verdicts.get(action.source.id)
+        if source is None or source.evacuate or action.source.host in self.hosts_that_are("draining"):
+            return ""
+        if action.kind is Kind.MOVE_ROUTER and not self._is_failback(action.source):
+            return f"{action.source} is {source.state} again: {source.reason}"
+        return ""
+
+    def _is_failback(self, source: Agent) -> bool:
+        """Whether routers leave an agent that is well, to even out the loads."""
+        verdict = self.judgement.verdicts.get(source.id)
+        well = verdict is not None and verdict.state is State.ALIVE and source.host not in self.hosts_that_are("draining")
+        return well and bool(self.policy.failback_per_hour)
+
+    def _not_fit(self, target: Agent) -> str:
+        verdict = self.judgement.verdicts.get(target.id)
+        if verdict is None:
+            return f"{target} is not in Neutron's list any more"
+        if not verdict.heard_now or verdict.state not in {State.ALIVE, State.RETURNING}:
+            return f"{target}, where it was to go, is {verdict.state}: {verdict.reason}"
+        return ""
+
+    def choose(self, action: Action, refused: Mapping[str, str]) -> Agent | None:
+        """Return the best target for a router that has no agent, but for those that `refused` it."""
+        router = self.snapshot.routers.get(action.thing)
+        if router is None or self.judgement.deaf:
+            return None
+        barred = dict.fromkeys(self.hosts_that_are("cordoned") | self.hosts_that_are("draining"), "its host is cordoned or drained")
+        usable = Eligibility(self.snapshot, self.judgement, barred).of_router(router).without(frozenset(refused))
+        return min(usable, key=lambda agent: (self.snapshot.load(agent), agent.host), default=None)
+
+    # --- what was done -------------------------------------------------------------------------------------------------------------------
+
+    def ended(self, action: Action, outcome: Outcome, now: float) -> None:
+        """An action came to its end."""
+        key = (action.kind.value, outcome.result.value)
+        self.tally.outcomes[key] = self.tally.outcomes.get(key, 0) + 1
+        target = outcome.target or action.target
+        self._ours |= {(action.thing, end.id) for end in (action.source, target) if end is not None}
+        if action.kind is Kind.FENCE:
+            if outcome.result is Result.DONE:
+                self._fenced.add(action.thing)
+                self.judge.probed(action.thing, up=False, detail="it was fenced", now=now)
+            return
+        if outcome.good:
+            self._failures.pop(action.thing, None)
+            self._open.pop(action.thing, None)
+            self.snapshot = _as_done(self.snapshot, replace(action, target=target))
+        elif outcome.result is not Result.LOST:
+            before = self._failures.get(action.thing, _Failure(0, 0.0, ""))
+            pause = min(LONGEST_FAILURE_PAUSE, FAILURE_PAUSE * 2.0**before.count)
+            self._failures[action.thing] = _Failure(before.count + 1, now + pause, f"it is left alone for {pause:.0f} s: {outcome.text}")
+            self._open.pop(action.thing, None)
+        if action.kind is Kind.MOVE_ROUTER and action.source is not None and self._is_failback(action.source):
+            self._failback.spend(now)
+
+    def open_moves(self, moves: Iterable[OpenMove]) -> None:
+        """Take in what the journal says was begun and not ended."""
+        self._open = {move.router: move for move in moves}
+
+    def to_finish(self, now: float) -> list[OpenMove]:
+        """Return the broken moves that can be finished now, each with a target that can have it."""
+        found = []
+        for router, move in self._open.items():
+            if now - self._tried.get(router, float("-inf")) < FINISH_SECONDS or self.judgement.deaf:
+                continue
+            target = self.snapshot.agents.get(move.target)
+            if target is None or self._not_fit(target):
+                action = Action(0, Kind.MOVE_ROUTER, router, "", "")
+                target = self.choose(action, {move.target: "it is not alive"})
+            if target is not None:
+                self._tried[router] = now
+                found.append(move.at_stage(move.stage, target.id, target.host))
+        return found
+
+    @property
+    def broken(self) -> list[OpenMove]:
+        """Return the moves that were begun and not ended."""
+        return list(self._open.values())
+
+    # --- the operator --------------------------------------------------------------------------------------------------------------------
+
+    def wish(self, wish: HostWish | None, host: str) -> None:
+        """Take in what the operator wants of a host; None if it is to be as the others."""
+        # never changed in place: the executor's threads look at it
+        self._wishes = {name: said for name, said in self._wishes.items() if name != host} | ({host: wish} if wish else {})
+        self._want(f"the operator wants {host} to be {wish.wish if wish else 'used again'}")
+
+    def hosts_that_are(self, wish: str) -> frozenset[str]:
+        """Return the hosts that are `draining` or `cordoned`."""
+        return frozenset(host for host, said in self._wishes.items() if said.wish == wish)
+
+    def release(self, now: float) -> list[AgentKey]:
+        """Let the mass-failure guard go at the operator's word; return the agents that are now evacuated."""
+        self._want("the operator released the guard")
+        return self.judge.release(now)
+
+    def hosted(self, host: str) -> int:
+        """Return how many routers and networks the managed agents of a host host, as far as that was read."""
+        return sum(len(self.snapshot.hosted_by(agent.id)) for agent in self.snapshot.agents.values() if agent.host == host)
+
+    def alarms(self) -> list[dict[str, str]]:
+        """Return what an operator should know: `level` critical or warning, `name` and `subject`, which stay as long as it does, and `text`."""
+        found: list[dict[str, str]] = []
+
+        def alarm(level: str, name: str, text: str, subject: str = "") -> None:
+            found.append({"level": level, "name": name, "subject": subject, "text": text})
+
+        judgement = self.judgement
+        if judgement.deaf:
+            alarm("critical", "deaf", f"nothing is moved: {judgement.deaf}")
+        for freeze in judgement.freezes:
+            alarm("critical", "guard", f"the mass-failure guard holds: {freeze.reason}; `rpcdaemon release` lets it go", str(freeze.scope))
+        for verdict in sorted(judgement.verdicts.values(), key=lambda verdict: (verdict.agent.agent_type, verdict.agent.host)):
+            self._alarm_of(verdict, alarm)
+        for move in self._open.values():
+            alarm(
+                "critical",
+                "broken-move",
+                f"router {move.router} may have no agent: its move from {move.source_host} to {move.target_host} is being finished",
+            )
+        for each in self.plan.unplaced:
+            alarm("critical", "unplaced", f"{each.thing} ({each.name}) has nowhere to go: {each.reason}", each.thing)
+        for thing, failure in self._failures.items():
+            alarm("warning", "failed", f"{thing}: {failure.why}", thing)
+        return found
+
+    def _alarm_of(self, verdict: Verdict, alarm: Any) -> None:
+        agent = verdict.agent
+        if verdict.state is State.DEAD and agent.agent_type in self.managed:
+            left = len(self.snapshot.hosted_by(agent.id))
+            held = f"; nothing leaves it: {verdict.held_back}" if verdict.held_back else ""
+            alarm("critical" if left or held else "warning", "dead", f"{agent} is dead and hosts {left}: {verdict.reason}{held}", str(agent))
+        elif verdict.state is State.SUSPECT:
+            alarm("warning", "suspect", f"{agent}: {verdict.reason}", str(agent))
+
+
+def _as_done(snapshot: Snapshot, action: Action) -> Snapshot:
+    if action.kind in {Kind.FENCE, Kind.DISABLE_AGENT}:
+        return snapshot
+    if action.source is not None and action.kind in {Kind.MOVE_ROUTER, Kind.REMOVE_ROUTER, Kind.REMOVE_NETWORK}:
+        snapshot = snapshot.with_hosting(action.source.id, removed=[action.thing])
+    if action.target is not None and action.kind in {Kind.MOVE_ROUTER, Kind.ADD_ROUTER, Kind.ADD_NETWORK}:
+        snapshot = snapshot.with_hosting(action.target.id, added=[action.thing])
+    return snapshot
