@@ -75,7 +75,7 @@ class PolicySettings:
         QUIET_SHARE * 30, "If no agent of the cloud is heard for so long, we are taken to be deaf, not they dead (2 x report_interval).", "s", 0.1
     )
     tick_gap: float = _setting(30.0, "If we stood still for longer than this, we start listening anew (report_interval).", "s", 0.1)
-    max_lag: float = _setting(30.0, "If heartbeats reach us so much later than usual, nobody is judged (report_interval).", "s", 0.1)
+    max_lag: float = _setting(37.5, "If heartbeats reach us so much later than usual, nobody is judged (0.5 x agent_down_time).", "s", 0.1)
     max_backlog: int = _setting(5000, "If so many messages wait in our queue, nobody is judged.", "messages", 1)
     api_fresh: float = _setting(37.5, "Neutron's word about an agent counts for so long after we asked (0.5 x agent_down_time).", "s", 0.1)
     probe_fresh: float = _setting(75.0, "The result of a probe counts for so long (agent_down_time).", "s", 0.1)
@@ -154,7 +154,7 @@ class PolicySettings:
             "return_after": 2 * report_interval,
             "quiet_after": QUIET_SHARE * report_interval,
             "tick_gap": report_interval,
-            "max_lag": report_interval,
+            "max_lag": 0.5 * agent_down_time,
             "api_fresh": 0.5 * agent_down_time,
             "probe_fresh": agent_down_time,
             "mass_failure_window": 2 * report_interval,
