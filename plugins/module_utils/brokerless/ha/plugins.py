@@ -11,6 +11,7 @@ the name that `plugins` in section [Daemon] has, and its section of the configur
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -69,6 +70,9 @@ class Dump:
         self._log.setLevel(level_of(level))
         try:
             self._expression = jmespath.compile(expression) if expression else None
+            if self._expression is not None:
+                with contextlib.suppress(jmespath_exceptions.JMESPathTypeError):  # an empty message lacks what it asks for
+                    self._expression.search({})
         except jmespath_exceptions.JMESPathError as error:
             raise ConfigError(f"section [Dump]: filter {expression!r} is no JMESPath expression: {' '.join(str(error).split())}") from error
 
