@@ -18,6 +18,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -57,6 +58,16 @@ class Links:
             self._network.join((client, CONTROLLER), address, ADDRESS)
             self._addresses[client] = address
         return f"{self._addresses[client]}:{self.port}"
+
+    def lend(self, client: str, listener: socket.socket) -> None:
+        """Let what listens already be the client's own address of the server."""
+        self._network.join((client, CONTROLLER), listener, ADDRESS)
+        self._addresses[client] = ADDRESS
+
+    def forget(self, client: str) -> None:
+        """Take the client's address away."""
+        del self._addresses[client]
+        self._network.leave((client, CONTROLLER))
 
     def cut(self, *clients: str) -> None:
         """Break the connections of these clients, or of all, and refuse new ones."""
@@ -280,6 +291,19 @@ def _database_with(contents: Contents) -> Path:
             shutil.copytree(lab.mariadb.data, data, dirs_exist_ok=True)
 
     return kept_database(contents.name, make, repr(contents), Path(__file__).with_name("cloud_contents.py").read_text(encoding="utf-8"))
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Return the command lines and names of processes whose command line or environment names the directory; those that have ended don't count."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if str(directory).encode() in told and int(process.name) != os.getpid():
+            found.append(told.split(b"\0")[0].decode(errors="replace"))
+    return found
 
 
 def end_process(pid: int, patience: float = 60.0) -> None:

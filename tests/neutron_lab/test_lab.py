@@ -5,31 +5,16 @@
 from __future__ import annotations
 
 import http.client
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import kombu
 import pytest
 from cloud_api import CloudApi
 from cloud_contents import create_network, create_router_on
 from failover_figures import api_ceiling, table, watch_evacuation
-from lab import Lab
+from lab import Lab, processes_of
 from neutron_services import LabSettings
 from simulated_nodes import DHCP_AGENT, L3_AGENT, OVS_AGENT, NodeSpec
-
-
-def processes_of(directory: Path) -> list[str]:
-    """Return the command lines and names of processes whose command line or environment names the directory; those that have ended don't count."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        if str(directory).encode() in told and int(process.name) != os.getpid():
-            found.append(told.split(b"\0")[0].decode(errors="replace"))
-    return found
 
 
 @pytest.fixture(scope="module")

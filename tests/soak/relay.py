@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -22,16 +23,21 @@ class Network:
         self._down: set[Link] = set()
         self._flowing: dict[Link, asyncio.Event] = {}
         self._pipes: dict[Link, set[asyncio.StreamWriter]] = {}
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[Link, asyncio.Server] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         for link, (address, target) in links.items():
             self.join(link, address, target)
 
-    def join(self, link: Link, address: str, target: str) -> None:
-        """Add a link, which works. Raises `OSError` if nobody can listen on the address."""
+    def join(self, link: Link, address: str | socket.socket, target: str) -> None:
+        """Add a link, which works; `address` may be a socket that listens already. Raises `OSError` if nobody can listen on the address."""
         asyncio.run_coroutine_threadsafe(self._listen(link, address, target), self._loop).result(30.0)
+
+    def leave(self, link: Link) -> None:
+        """Take a link away: nobody listens on its address any more."""
+        self.cut(link)
+        self._call(self._servers.pop(link).close)
 
     def close(self) -> None:
         """Break all connections, and end."""
@@ -75,17 +81,22 @@ class Network:
         self._flowing[link].set()
 
     async def _end(self) -> None:
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         # their connections are broken: what still copies ends by itself
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=10.0)
 
-    async def _listen(self, link: Link, address: str, target: str) -> None:
+    async def _listen(self, link: Link, address: str | socket.socket, target: str) -> None:
+        self._down.discard(link)
         self._flowing[link] = asyncio.Event()
         self._flowing[link].set()
         self._pipes[link] = set()
-        self._servers.append(await asyncio.start_server(self._relay(link, target), address, self._port))
+        relay = self._relay(link, target)
+        if isinstance(address, socket.socket):
+            self._servers[link] = await asyncio.start_server(relay, sock=address)
+        else:
+            self._servers[link] = await asyncio.start_server(relay, address, self._port)
 
     def _relay(self, link: Link, target: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
