@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", dest="config", metavar="FILE", help=f"the configuration file; default {DEFAULT_CONFIG_FILE}")
     parser.add_argument("-d", dest="foreground", action="store_true", help="stay in the foreground, without a pidfile, and log to standard error")
     parser.add_argument("--debug", action="store_true", help="log at DEBUG, whatever the configuration file says")
+    parser.add_argument(
+        "--wait", type=float, default=10.0, metavar="SECONDS", help="how long a command waits for the leader's answer; default %(default)g"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands, which the daemon that leads obeys")
     _command(commands, "status", "agents, what is known of them, and what is under way")
@@ -103,6 +106,7 @@ def _complain(error: Exception) -> None:
 
 
 def _serve(settings: Settings, *, foreground: bool, debug: bool) -> int:
+    parts = make_parts(settings)
     with contextlib.ExitStack() as closing:
         if not foreground:
             lock = _locked_pidfile(Path(settings.daemon.pidfile), closing)
@@ -112,12 +116,7 @@ def _serve(settings: Settings, *, foreground: bool, debug: bool) -> int:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
         _log_to("" if foreground else settings.daemon.logfile, "DEBUG" if debug else settings.daemon.loglevel)
-        try:
-            daemon = Daemon(make_parts(settings))
-        except REFUSALS as error:
-            if not foreground:
-                LOG.error("%s", error)  # noqa: TRY400 - standard error is gone, and the fault is not ours
-            raise
+        daemon = Daemon(parts)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_told: daemon.stop())
         if not foreground:
@@ -221,7 +220,7 @@ def _obey(parsed: argparse.Namespace, settings: Settings) -> int:
     urls = bus_urls(settings, neutron)
 
     def asked(command: str, **more: Any) -> dict[str, Any]:
-        answer = ask(urls, {"command": command, **{name: value for name, value in more.items() if value is not None}})
+        answer = ask(urls, {"command": command, **{name: value for name, value in more.items() if value is not None}}, parsed.wait)
         if answer.get("error"):
             raise ValueError(answer["error"])
         return answer

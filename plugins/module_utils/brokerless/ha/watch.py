@@ -26,7 +26,7 @@ from .snapshot import DHCP, L3, Agent, AgentKey, Heartbeat, Snapshot
 LOG = logging.getLogger("rpcdaemon")
 QUICK_SECONDS = 1.0
 """While an agent's life is in doubt Neutron is asked so often."""
-AGAIN_SECONDS = 10.0
+AGAIN_SECONDS = 30.0
 """While there is something to do the cloud is looked at anew so often, and at once when all that was planned has ended."""
 POLL_SECONDS = 30.0
 """Whether networks (or routers) were created is looked at so often."""
