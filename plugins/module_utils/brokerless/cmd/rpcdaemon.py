@@ -134,7 +134,8 @@ def make_parts(settings: Settings) -> Parts:
     conf, neutron = read_conffile(settings.plugin_settings.conffile)
     timeout = settings.plugin_settings.timeout
     urls = bus_urls(settings, neutron)
-    api = NeutronApi(connect(conf, settings.plugin_settings.conffile, settings.daemon.cloud, settings.daemon.region), timeout)
+    connection = connect(conf, settings.plugin_settings.conffile, settings.daemon.cloud, settings.daemon.region)
+    api = NeutronApi(connection, timeout, settings.daemon.name)
     bus = RabbitSettings(
         urls,
         exchange=settings.dump.queue if settings.dump and not (settings.l3_agent or settings.dhcp_agent) else settings.daemon.exchange,

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -71,6 +71,10 @@ class Daemon:
         self._lists = ThreadPoolExecutor(READERS, thread_name_prefix="list")
         self._audit = AuditFile(self._settings.audit_file)
         self._reign: _Reign | None = None
+        # what waits for RabbitMQ, one after the other: a term begins only when the one before has ended
+        self._terms = ThreadPoolExecutor(1, thread_name_prefix="term")
+        self._beginning: Future[_Reign] | None = None
+        self._keeping: Future[None] | None = None
         self._stopping = threading.Event()
         self._next_tick = self._kept_at = 0.0
         self._alarms: dict[str, str] = {}
@@ -94,6 +98,9 @@ class Daemon:
             if self._reign is not None:
                 LOG.info("ending %d moves that are under way", len(self._reign.executor.under_way()))
                 self._end_reign("this daemon ends", finish=True)
+            if self._beginning is not None:
+                self._beginning.add_done_callback(_end_unused)
+            self._terms.shutdown(wait=True)
             self._parts.leadership.close()
             for pool in (self._readers, self._lists):
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -202,7 +209,7 @@ class Daemon:
         self._readers.submit(asked)
 
     def _unanswered(self, question: str, fault: str) -> None:
-        if self._api_faults.get(question) != fault:
+        if question not in self._api_faults:
             LOG.warning("Neutron's API gave no answer about %s: %s", question, fault)
         self._api_faults[question] = fault
         self.watch.unanswered(question, fault)
@@ -306,26 +313,28 @@ class Daemon:
         leadership = self._parts.leadership
         if self._reign is not None and (not leadership.is_leader(now) or leadership.term != self._reign.number):
             self._end_reign(leadership.lost or "another term began", finish=False)
-        if self._reign is None and leadership.is_leader(now) and leadership.may_write(now, 0.0):
-            self._begin_reign(leadership.term or 0)
-        if self._reign is not None and now - self._kept_at >= KEEP_SECONDS:
+        if self._beginning is not None and self._beginning.done():
+            begun, self._beginning = self._beginning, None
+            self._begun(begun)
+        elif self._reign is None and self._beginning is None and leadership.is_leader(now) and leadership.may_write(now, 0.0):
+            term = leadership.term or 0
+            self._beginning = self._terms.submit(lambda: _Reign(self._parts, self.watch, term, self._happened, self._commanded))
+        reign = self._reign
+        if reign is not None and now - self._kept_at >= KEEP_SECONDS and (self._keeping is None or self._keeping.done()):
             self._kept_at = now
-            try:
-                self._reign.journal.keep()
-            except JournalError as error:
-                LOG.warning("%s", error)
-            busy = {action.thing for action in self._reign.executor.under_way()}
-            self.watch.open_moves(move for move in self._reign.open_moves() if move.router not in busy)
+            self._keeping = self._terms.submit(reign.keep)
+            busy = {action.thing for action in reign.executor.under_way()}
+            self.watch.open_moves(move for move in reign.open_moves() if move.router not in busy)
 
-    def _begin_reign(self, term: int) -> None:
+    def _begun(self, begun: Future[_Reign]) -> None:
         try:
-            self._reign = _Reign(self._parts, self.watch, term, self._happened, self._commanded)
+            reign = self._reign = begun.result()
         except JournalError as error:
             LOG.error("this replica leads, and can't act: %s", error)  # noqa: TRY400 - it is not our fault
             return
-        self._audit.write("leads", term=term, instance=self._settings.name)
-        LOG.info("%s leads in term %d; %d moves were left unfinished", self._settings.name, term, len(self._reign.open_moves()))
-        for wish in self._reign.wishes():
+        self._audit.write("leads", term=reign.number, instance=self._settings.name)
+        LOG.info("%s leads in term %d; %d moves were left unfinished", self._settings.name, reign.number, len(reign.open_moves()))
+        for wish in reign.wishes():
             self.watch.wish(wish, wish.host)
 
     def _end_reign(self, why: str, *, finish: bool) -> None:
@@ -334,7 +343,7 @@ class Daemon:
             return
         LOG.warning("%s leads no more: %s", self._settings.name, why)
         self._audit.write("leads no more", reason=why)
-        reign.end(finish=finish)
+        self._terms.submit(reign.end, finish=finish)
 
     # --- the operator ------------------------------------------------------------------------------------------------------------------------
 
@@ -478,12 +487,24 @@ class _Reign:
         """Return the operator's wishes in the journal."""
         return [entry for entry in self.journal.entries() if isinstance(entry, HostWish)]
 
+    def keep(self) -> None:
+        """Keep the journal's connection alive; one that is lost is made anew."""
+        try:
+            self.journal.keep()
+        except JournalError as error:
+            LOG.warning("%s", error)
+
     def end(self, *, finish: bool) -> None:
         """Lead no more: end what is under way, with `finish` of its own."""
         if self._commands is not None:
             self._commands.close()
         self.executor.stop(finish=finish)
         self.journal.close()
+
+
+def _end_unused(begun: Future[_Reign]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        begun.result().end(finish=False)
 
 
 def _journal_path(state_dir: str) -> Path:

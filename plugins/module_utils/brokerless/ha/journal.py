@@ -217,6 +217,8 @@ class QueueJournal:
         self._name = queue
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Entry, Any]] = {}
+        self._known: list[Entry] = []
+        """What was held when RabbitMQ answered last: who reads the entries doesn't wait for it."""
         self._connection: Any = None
         with self._told():
             self._connect()
@@ -250,8 +252,7 @@ class QueueJournal:
                 earlier[1].ack()
 
     def entries(self) -> list[Entry]:
-        with self._lock:
-            return [entry for entry, _message in self._held.values()]
+        return list(self._known)
 
     def put(self, entry: Entry) -> None:
         with self._lock, self._told():
@@ -300,6 +301,7 @@ class QueueJournal:
     def _told(self) -> Iterator[None]:
         try:
             yield
+            self._known = [entry for entry, _message in self._held.values()]
         except self._faults() as error:
             raise JournalError(f"journal queue {self._name}: {error}") from error
 

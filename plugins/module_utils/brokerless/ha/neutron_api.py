@@ -132,9 +132,13 @@ def _connect_as_before(former: Any, region: str) -> Any:
 class NeutronApi:
     """Neutron's API. All methods may be called from any thread."""
 
-    def __init__(self, connection: Any, time_limit: float = 20.0) -> None:
-        """Ask over openstacksdk's `connection`; no call takes longer than `time_limit` seconds without a byte of an answer."""
+    def __init__(self, connection: Any, time_limit: float = 20.0, name: str = "") -> None:
+        """Ask over openstacksdk's `connection`; no call takes longer than `time_limit` seconds without a byte of an answer.
+
+        Neutron's access log shows this replica's `name`.
+        """
         self._connection = connection
+        self._user_agent = f"{USER_AGENT} ({name.encode('ascii', 'replace').decode()})" if name else USER_AGENT
         self._time_limit = time_limit
         self.calls: Counter[str] = Counter()
         """How many calls were made, by method and what was asked for."""
@@ -152,7 +156,7 @@ class NeutronApi:
         self.calls[f"{method} {path.strip('/').split('/')[-1 if method == 'GET' else 0]}"] += 1
         try:
             response = self._connection.network.request(
-                path, method, connect_retries=0, status_code_retries=0, timeout=self._time_limit, user_agent=USER_AGENT, **more
+                path, method, connect_retries=0, status_code_retries=0, timeout=self._time_limit, user_agent=self._user_agent, **more
             )
         except (auth_exceptions.ClientException, sdk_exceptions.SDKException) as error:
             return Answer(0, fault=f"{type(error).__name__}: {error}")

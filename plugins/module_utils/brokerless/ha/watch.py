@@ -30,6 +30,8 @@ AGAIN_SECONDS = 30.0
 """While there is something to do the cloud is looked at anew so often, and at once when all that was planned has ended."""
 POLL_SECONDS = 30.0
 """Whether networks (or routers) were created is looked at so often."""
+UNANSWERED = 2
+"""If Neutron's API answers the same question so many times in a row with nothing, there is an alarm."""
 FINISH_SECONDS = 5.0
 """What is left of a broken move is tried again so often."""
 FAILURE_PAUSE = 20.0
@@ -83,6 +85,8 @@ class Watch:
         self._tried: dict[str, float] = {}
         self._asked_agents = self._polled = self._looked = float("-inf")
         self._waits_for: set[str] = set()
+        self._unanswered: dict[str, int] = {}
+        self._api_trouble = ""
         self._known: frozenset[str] | None = None
         self._reason = "nothing was read yet"
         self._snapshot_at: float | None = None
@@ -96,12 +100,12 @@ class Watch:
 
     def listed(self, agents: Iterable[Agent], now: float, asked_at: float) -> None:
         """Neutron named its agents."""
-        self._waits_for.discard("agents")
+        self._answered("agents")
         self.judge.listed(agents, now, asked_at)
 
     def polled(self, things: Collection[str]) -> None:
         """Neutron named the networks and routers that may need an agent: each by its id and whatever changes when it begins to need one."""
-        self._waits_for.discard("poll")
+        self._answered("poll")
         known, self._known = self._known, frozenset(things)
         if known is not None and known != self._known:
             self._want("networks or routers were created or deleted")
@@ -109,8 +113,14 @@ class Watch:
     def unanswered(self, question: str, trouble: str) -> None:
         """Neutron did not answer one of the questions `agents`, `poll` or `snapshot`."""
         self._waits_for.discard(question)
+        self._unanswered[question] = self._unanswered.get(question, 0) + 1
+        self._api_trouble = trouble
         if question == "agents":
             self.judge.unanswered(trouble)
+
+    def _answered(self, question: str) -> None:
+        self._waits_for.discard(question)
+        self._unanswered.pop(question, None)
 
     def tick(self, now: float, wall: float) -> list[Transition]:
         """Judge; return which agents' states changed."""
@@ -175,7 +185,7 @@ class Watch:
 
         What is `under_way` counts as done, and is left alone.
         """
-        self._waits_for.discard("snapshot")
+        self._answered("snapshot")
         acting = list(under_way)
         said = self._others.observe(
             snapshot, self._ours | {(each.thing, end.id) for each in acting for end in (each.source, each.target) if end}, now
@@ -347,6 +357,8 @@ class Watch:
         judgement = self.judgement
         if judgement.deaf:
             alarm("critical", "deaf", f"nothing is moved: {judgement.deaf}")
+        if silent := [question for question, times in self._unanswered.items() if times >= UNANSWERED]:
+            alarm("critical", "api", f"nobody is called dead anew: Neutron's API gives no answer about {' and '.join(silent)}: {self._api_trouble}")
         for freeze in judgement.freezes:
             alarm("critical", "guard", f"the mass-failure guard holds: {freeze.reason}; `rpcdaemon release` lets it go", str(freeze.scope))
         for verdict in sorted(judgement.verdicts.values(), key=lambda verdict: (verdict.agent.agent_type, verdict.agent.host)):

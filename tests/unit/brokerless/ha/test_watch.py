@@ -191,3 +191,16 @@ def test_networks_that_come_are_noticed() -> None:
     assert "created" not in story.needs(busy=True).snapshot
     story.watch.polled(["lan 1", "new 1"])
     assert story.needs(busy=True).snapshot == "networks or routers were created or deleted"
+
+
+def test_an_api_that_gives_no_answer_twice_is_an_alarm_until_it_does(story: Story) -> None:
+    def alarms() -> list[str]:
+        return [alarm["text"] for alarm in story.watch.alarms() if alarm["name"] == "api"]
+
+    story.watch.unanswered("agents", "no answer for 5 s")
+    assert alarms() == []
+    story.watch.unanswered("agents", "connection refused")
+    (text,) = alarms()
+    assert "agents: connection refused" in text
+    story.passes(1)
+    assert alarms() == []
