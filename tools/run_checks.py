@@ -165,6 +165,11 @@ def functional() -> Iterator[Result]:
     yield run_pytest("soak", "tests/soak")
 
 
+def neutron_lab() -> Iterator[Result]:
+    """rpcdaemon against a real Neutron, as much of it as takes four minutes; `make neutron-lab-test` runs all."""
+    yield run_pytest("neutron-lab", "tests/neutron_lab/test_rpcdaemon.py")
+
+
 def sanity() -> Iterator[Result]:
     """Ansible's own checks. ansible-test passes when it tested nothing, and says so only in words."""
     skipped = re.compile(r"(?i)\bskipp(ed|ing)\b.*")
@@ -198,6 +203,7 @@ STEPS: dict[str, Callable[[], Iterator[Result]]] = {
     "types": types,
     "unit": unit,
     "functional": functional,
+    "neutron-lab": neutron_lab,
     "sanity": sanity,
     "docs": docs,
     "packaging": packaging,
