@@ -125,6 +125,8 @@ DRAWN: dict[type, Callable[[Draw], Message]] = {
     protocol.Inspect: lambda draw: protocol.Inspect(draw.number(), draw.one_of(("status", "route", "other")), draw.one_of(("", "compute", "a/b"))),
     protocol.Report: lambda draw: protocol.Report(draw.number(), draw.one_of(("", "{}", "not JSON"))),
     protocol.Announce: lambda draw: protocol.Announce(draw.some(draw.address, 5), bool(draw.byte() % 2)),
+    protocol.Tap: lambda draw: protocol.Tap(draw.some(draw.address, 5), draw.number(1 << 24)),
+    protocol.Copy: lambda draw: protocol.Copy(draw.address(), draw.host(), draw.number(), b"body" * (draw.byte() % 3)),
     protocol.Seek: lambda draw: protocol.Seek(draw.message_id(), draw.address()),
 }
 _KINDS = tuple(DRAWN)

@@ -124,6 +124,8 @@ class Stranger:
             protocol.Welcome(self.name(), self.origin()),
             protocol.Assigned(ids[0], self.name()),
             protocol.WhoAreYou(),
+            protocol.Tap((Address(self.name()), Address("compute")), 1 << 24),
+            protocol.Copy(Address("compute"), self.name(), 1 << 40, b"lie"),
         )
         return encode(self.chance.choice(lies))
 

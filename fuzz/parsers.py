@@ -22,7 +22,7 @@ from brokerless.rpc.json_bodies import decode_reply, decode_request, encode_fail
 from brokerless.rpc.matchmaker.redis_registry import Registry, RegistryError, decode_value, encode_value
 from brokerless.rpc.matchmaker.ring_file import RingError, parse_ring
 from brokerless.rpc.options import OptionError, load_options
-from brokerless.rpc.protocol import Parcel, ProtocolError, decode, encode
+from brokerless.rpc.protocol import Copy, Parcel, ProtocolError, decode, encode
 from brokerless.rpc.receiver.keys import KeyFileError, key_fault, parse_own_keys, parse_public_keys
 from brokerless.rpc.receiver.systemd_notify import SystemdNotifier
 from brokerless.rpc.remote_exceptions import Failure, exception_of, failure_of
@@ -43,7 +43,7 @@ def frames(data: bytes) -> None:
     except ProtocolError:
         return
     check_written(message)
-    assert count == 1 + isinstance(message, Parcel)
+    assert count == 1 + isinstance(message, Parcel | Copy)
     assert decode(encode(message)) == message, message
 
 

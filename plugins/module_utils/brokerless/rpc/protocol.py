@@ -3,7 +3,7 @@
 """What services and receivers say to each other, and how it is written into ZeroMQ frames.
 
 The same messages travel between a service and its receiver (`ipc://`) and between receivers (`tcp://`). Each is one frame, a MessagePack
-array `[protocol version, kind, field, …]`; `Parcel` has a second frame, the body, which no receiver looks into. Nothing that comes in is
+array `[protocol version, kind, field, …]`; `Parcel` and `Copy` have a second frame, the body, which no receiver looks into. Nothing that comes in is
 trusted: `decode` returns a message whose every field has been checked, or raises `ProtocolError`.
 """
 
@@ -165,6 +165,24 @@ class Seek:
 
 
 @dataclass(frozen=True, slots=True)
+class Tap:
+    """Copies of what consumers on this host get for these addresses, please, in place of what was said before, and room for that many more."""
+
+    addresses: tuple[Address, ...]
+    count: int
+
+
+@dataclass(slots=True)
+class Copy:
+    """A copy of a message for a consumer of that address, from a host. So many before it were `lost`, for want of room."""
+
+    address: Address
+    sender: str
+    lost: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """A consumer can take that many more messages."""
 
@@ -220,6 +238,8 @@ Message: TypeAlias = (
     | Returned
     | Held
     | Assigned
+    | Tap
+    | Copy
     | Credit
     | Ping
     | Pong
@@ -247,6 +267,8 @@ _KINDS: dict[type, int] = {
     Assigned: 16,
     Announce: 17,
     Seek: 18,
+    Tap: 19,
+    Copy: 20,
 }
 
 
@@ -262,7 +284,8 @@ def encode(message: Message) -> list[bytes]:
     kind = _KINDS[type(message)]
     if isinstance(message, Parcel):
         return [_packed((VERSION, kind, *_envelope_fields(message.envelope))), message.body]
-    return [_packed((VERSION, kind, *_FIELDS[type(message)](message)))]
+    header = _packed((VERSION, kind, *_FIELDS[type(message)](message)))
+    return [header, message.body] if isinstance(message, Copy) else [header]
 
 
 def _packed(fields: tuple[Any, ...]) -> bytes:
@@ -290,14 +313,18 @@ def decode(frames: Sequence[bytes]) -> Message:
     reader = _READERS.get(kind) if kind.__class__ is int else None
     if reader is None:
         raise ProtocolError(f"unknown kind of message {_shown(kind)}")
-    is_parcel = reader is _read_envelope
-    if len(frames) != 1 + is_parcel:
-        raise ProtocolError(f"{len(frames)} frames in a message that has {1 + is_parcel}")
+    has_body = reader is _read_envelope or reader is _read_copy
+    if len(frames) != 1 + has_body:
+        raise ProtocolError(f"{len(frames)} frames in a message that has {1 + has_body}")
     try:
         read = reader(fields[2:])
     except TopicError as error:
         raise ProtocolError(str(error)) from error
-    return Parcel(read, frames[1]) if isinstance(read, Envelope) else read
+    if isinstance(read, Envelope):
+        return Parcel(read, frames[1])
+    if isinstance(read, Copy):
+        read.body = frames[1]
+    return read
 
 
 def _unpack_large(header: bytes) -> Any:
@@ -355,6 +382,8 @@ _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Assigned: lambda m: (m.message, m.host),
     Announce: lambda m: (m.addresses, m.complete),
     Seek: lambda m: (m.message, m.address),
+    Tap: lambda m: (m.addresses, m.count),
+    Copy: lambda m: (m.address, m.sender, m.lost),
     Credit: lambda m: (m.count,),
     Ping: lambda m: (m.stamp,),
     Pong: lambda m: (m.stamp,),
@@ -521,6 +550,16 @@ def _read_seek(values: list[Any]) -> Seek:
     return Seek(_message_id(message), _address(address))
 
 
+def _read_tap(values: list[Any]) -> Tap:
+    addresses, count = _fields(values, 2)
+    return Tap(_addresses(addresses), _number(count, "count", 1 << 24))
+
+
+def _read_copy(values: list[Any]) -> Copy:
+    address, sender, lost = _fields(values, 3)
+    return Copy(_address(address), _host(sender), _number(lost, "lost"))
+
+
 def _read_held(values: list[Any]) -> Held:
     message, text = _fields(values, 2)
     return Held(_message_id(message), _text(text, "text", MAX_TEXT))
@@ -554,6 +593,8 @@ _READERS: dict[int, Callable[[list[Any]], Message | Envelope]] = {
     _KINDS[Assigned]: _read_assigned,
     _KINDS[Announce]: _read_announce,
     _KINDS[Seek]: _read_seek,
+    _KINDS[Tap]: _read_tap,
+    _KINDS[Copy]: _read_copy,
     _KINDS[Credit]: lambda values: Credit(_number(_fields(values, 1)[0], "count", 1 << 24)),
     _KINDS[Ping]: lambda values: Ping(_number(_fields(values, 1)[0], "stamp")),
     _KINDS[Pong]: lambda values: Pong(_number(_fields(values, 1)[0], "stamp")),

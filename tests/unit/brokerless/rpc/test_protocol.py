@@ -16,6 +16,7 @@ from brokerless.rpc.protocol import (
     Bye,
     Consume,
     Consuming,
+    Copy,
     Credit,
     Held,
     Hello,
@@ -28,6 +29,7 @@ from brokerless.rpc.protocol import (
     Report,
     Returned,
     Seek,
+    Tap,
     Welcome,
     WhoAreYou,
     decode,
@@ -96,6 +98,8 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     Assigned: st.builds(Assigned, IDS, HOSTS),
     Announce: st.builds(Announce, st.lists(ADDRESSES, max_size=5).map(tuple)),
     Seek: st.builds(Seek, IDS, ADDRESSES),
+    Tap: st.builds(Tap, st.lists(ADDRESSES, max_size=5).map(tuple), st.integers(0, 1 << 24)),
+    Copy: st.builds(Copy, ADDRESSES, HOSTS, NUMBERS, st.binary(max_size=200)),
     Credit: st.builds(Credit, st.integers(0, 1 << 24)),
     Ping: st.builds(Ping, NUMBERS),
     Pong: st.builds(Pong, NUMBERS),
@@ -124,6 +128,8 @@ SAMPLES: list[Message] = [
     Report(3, "{}"),
     Announce((Address("compute"), Address("compute", fanout=True))),
     Seek(CALL, Address("compute")),
+    Tap((Address("compute"),), 5),
+    Copy(Address("compute"), "compute1", 3, b"{}"),
 ]
 
 
@@ -170,7 +176,7 @@ def test_every_message_comes_out_as_it_went_in(kind: type) -> None:
     @given(BY_KIND[kind])
     def round_trip(message: Message) -> None:
         frames = encode(message)
-        assert len(frames) == (2 if isinstance(message, Parcel) else 1)
+        assert len(frames) == (2 if isinstance(message, Parcel | Copy) else 1)
         assert decode(frames) == message
 
     round_trip()

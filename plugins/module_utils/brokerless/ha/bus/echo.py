@@ -58,15 +58,19 @@ class Echoes:
         """Look at the clock; to be called more often than every `stall` seconds."""
         events: list[Event] = []
         if self._turned is not None and now - self._turned > self._stall:
-            # what waited for us meanwhile may have been dropped: only an echo that is sent from now on proves that nothing is missing
-            self._proof = self._number + 1
-            events = self._interrupted(f"this process stood still for {now - self._turned:.1f} s", now)
+            # what waited for us meanwhile may have been dropped
+            events = self.missed(f"this process stood still for {now - self._turned:.1f} s", now)
         self._turned = now
         overdue = self._overdue(now)
         if overdue > self._every and now - self._lag_told > self._every:
             self._lag_told = now
             events.append(Lag(now, self._source, overdue))
         return events
+
+    def missed(self, reason: str, now: float) -> list[Event]:
+        """Say that something was missed, or may have been: only an echo that is sent from now on proves that we hear."""
+        self._proof = self._number + 1
+        return self._interrupted(reason, now)
 
     def trouble(self, now: float) -> str:
         """Return why the connection is to be made anew, empty if it is not: echoes do not come back."""

@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..bundle import bundled, unbundled
 from ..envelope import Envelope, Pattern
 from ..ipc import ipc_endpoint, socket_path
-from ..protocol import Parcel, ProtocolError, decode, encode, new_incarnation
+from ..protocol import Copy, Parcel, ProtocolError, decode, encode, new_incarnation
 from ..topics import Address
 from .backlog import Backlog
-from .effects import Answer, ConsumptionKnown, HandOver, Note, Reported, Say, Settled, Transmit
+from .effects import Answer, ConsumptionKnown, HandOver, Note, Overheard, Reported, Say, Settled, Transmit
 from .handler_threads import HandlerThreads
 from .receiver_socket import ReceiverSocket
 from .session import Identity, Session
@@ -159,6 +159,7 @@ class Connection:
         self._subscriptions: list[Subscription] = []
         self._handlers: dict[Address, deque[Handler]] = {}
         self._tokens = itertools.count(1)
+        self._listen: Callable[[Copy], None] = lambda _copy: None
         self._waiting_calls: dict[int, _Waiter] = {}
         self._waiting_reports: dict[int, _Waiter] = {}
         self._waiting_consumption: dict[int, _Waiter] = {}
@@ -173,6 +174,7 @@ class Connection:
             Note: self._note,
             ConsumptionKnown: self._consumption_known,
             Reported: self._reported,
+            Overheard: self._overheard,
             Say: lambda effect: LOG.log(effect.level, "%s", effect.text),
         }
         self._thread_goes_on = True
@@ -318,6 +320,24 @@ class Connection:
             self._command(ask_no_more)
             raise NotAnswered(self._diagnose()) from None
         return answer
+
+    def tap(self, addresses: Iterable[Address], listen: Callable[[Copy], None]) -> None:
+        """Let `listen` hear copies of what consumers on this host get for `addresses`, which lose nothing by it; nothing else is tapped any more.
+
+        It is called in a thread of the connection and must return at once. Copies are missed while the receiver is away, or when they come too fast.
+        """
+        tapped = tuple(addresses)
+
+        def tap(_now: float) -> None:
+            self._listen = listen
+            self._session.tap(tapped)
+
+        self._command(tap)
+
+    @property
+    def welcomes(self) -> int:
+        """How often a receiver has taken this process in: when that changes, copies may have been missed."""
+        return self._session.welcomes
 
     def settle(self, timeout: float) -> int:
         """Wait until all casts and replies have come to their end, for `timeout` seconds at most; return how many have not."""
@@ -502,6 +522,9 @@ class Connection:
         waiter = self._waiting_reports.pop(effect.token, None)
         if waiter is not None:
             waiter.answers.put(effect.answer)
+
+    def _overheard(self, effect: Overheard) -> None:
+        self._listen(effect.copy)
 
     def _hand_over(self, effect: HandOver) -> None:
         address = effect.parcel.envelope.address

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..protocol import Message, Parcel
+from ..protocol import Copy, Message, Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,13 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Overheard:
+    """A copy of a message that this process listens to came in."""
+
+    copy: Copy
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Write a line to the log; `level` is one of the standard library's."""
 
@@ -72,4 +79,4 @@ class Say:
     text: str
 
 
-Effect: TypeAlias = Transmit | HandOver | Answer | Settled | Note | ConsumptionKnown | Reported | Say
+Effect: TypeAlias = Transmit | HandOver | Answer | Settled | Note | ConsumptionKnown | Reported | Overheard | Say

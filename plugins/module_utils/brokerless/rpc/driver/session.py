@@ -21,6 +21,7 @@ from ..protocol import (
     Bye,
     Consume,
     Consuming,
+    Copy,
     Credit,
     Held,
     Hello,
@@ -31,18 +32,21 @@ from ..protocol import (
     Pong,
     Report,
     Returned,
+    Tap,
     Welcome,
     WhoAreYou,
 )
 from ..seen import Seen
 from ..topics import Address
-from .effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Reported, Say, Settled, Transmit
+from .effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Overheard, Reported, Say, Settled, Transmit
 
 ACCEPTED_DELAY = 0.004
 """Seconds for which acceptances and credit are collected, so that many travel as one message."""
 ACCEPTED_BATCH = 128
 LATE = 60.0
 """How many seconds longer than a message may live it is remembered that it was accepted."""
+TAP_ROOM = 2000
+"""Copies that may be on their way to this process, which is given more room when half of it is used up."""
 GRACE_BEATS = 6
 """For so many heartbeats after a message's time the receiver may still say what became of it."""
 
@@ -78,6 +82,8 @@ class Session:
         self._effects: list[Effect] = []
         self._connected = False
         self._ready = False
+        self.welcomes = 0
+        """How often a receiver has taken this process in."""
         self._why_not = ""
         self._last_number = 0
         self._unsettled: dict[int, Unsettled] = {}
@@ -90,6 +96,8 @@ class Session:
         self._speaks = False
         self._revision = 0
         self._addresses: tuple[Address, ...] = ()
+        self._tapped: tuple[Address, ...] = ()
+        self._copies = 0
         self._questions: dict[int, Inspect] = {}
         self._ping_at = now
         self._heard_at = now
@@ -103,6 +111,7 @@ class Session:
             WhoAreYou: lambda _message, _now: self._greet(),
             Consuming: lambda message, _now: self._effects.append(ConsumptionKnown(message.revision)),
             Report: self._reported,
+            Copy: self._copied,
             Ping: lambda message, _now: self._transmit(Pong(message.stamp)),
             Bye: self._dismissed,
         }
@@ -206,7 +215,10 @@ class Session:
         if self._ready:
             return
         self._ready = True
+        self.welcomes += 1
         self._transmit(Consume(self._revision, self._addresses))
+        if self._tapped:
+            self._send_tap(TAP_ROOM)
         for number, unsettled in self._unsettled.items():
             if unsettled.sent:
                 unsettled.envelope.attempt += 1
@@ -277,6 +289,26 @@ class Session:
         if self._ready:
             self._transmit(Consume(self._revision, self._addresses))
         return self._revision
+
+    def tap(self, addresses: Iterable[Address]) -> None:
+        """Hear copies of what consumers on this host get for `addresses` from now on, and of nothing else."""
+        more = TAP_ROOM if not self._tapped else 0
+        self._tapped = tuple(addresses)
+        if self._ready:
+            self._send_tap(more)
+
+    def _send_tap(self, more: int) -> None:
+        if more == TAP_ROOM:
+            self._copies = 0
+        self._transmit(Tap(self._tapped, more))
+
+    def _copied(self, copy: Copy, _now: float) -> None:
+        self._copies += 1
+        if self._copies >= TAP_ROOM // 2 and self._tapped:
+            more, self._copies = self._copies, 0
+            self._send_tap(more)
+        if copy.address in self._tapped:
+            self._effects.append(Overheard(copy))
 
     def _parcel(self, parcel: Parcel, now: float) -> None:
         envelope = parcel.envelope

@@ -15,7 +15,7 @@ import heapq
 import ipaddress
 import json
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,7 @@ from ..protocol import (
     Bye,
     Consume,
     Consuming,
+    Copy,
     Credit,
     Held,
     Hello,
@@ -41,6 +42,7 @@ from ..protocol import (
     Report,
     Returned,
     Seek,
+    Tap,
     Welcome,
     WhoAreYou,
 )
@@ -49,6 +51,7 @@ from .delivery import Back, Delivery
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
 from .figures import Bounds
 from .forwarding import Forwarding, ForwardingSettings, Source
+from .taps import Taps
 
 ACCEPTED_DELAY = 0.004
 """Seconds for which acceptances are collected, so that many travel as one message."""
@@ -147,6 +150,7 @@ class ReceiverCore:
         self._started_at = now
         self._next_beat = now
         self._batches: dict[Source, _AcceptedBatch] = {}
+        self._arriving: deque[Parcel] = deque()
         self._spoken_to: set[bytes | str] = set()
         self._links: dict[bytes, _Link] = {}
         self._announcement: tuple[Address, ...] = ()
@@ -163,7 +167,10 @@ class ReceiverCore:
         self.curve: dict[str, Any] | None = None
         """What status says of CURVE and its keys; None without it."""
         patience = SILENT_BEATS * settings.heartbeat
-        self._delivery = Delivery(settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now, settings.most_bytes)
+        self._taps = Taps(self._send_copy)
+        self._delivery = Delivery(
+            settings.host, settings.backlog, patience, self._send_to_client, self._give_verdict, now, settings.most_bytes, self._taps.passed
+        )
         forwarding = ForwardingSettings(
             settings.host,
             settings.incarnation,
@@ -212,13 +219,28 @@ class ReceiverCore:
         self._spoken_to.add(client)
         self._effects.append(ToClient(client, parcel))
 
+    def _send_copy(self, client: bytes, copy: Copy) -> None:
+        self._effects.append(ToClient(client, copy))
+
     def _send_to_host(self, host: str, message: Parcel | Seek) -> None:
         if host == self._settings.host and isinstance(message, Parcel):
-            self._delivery.arrive(message, None, self._now)
+            self._arrive_here(message)
         else:
             self._peers[host].used_at = self._now
             self._spoken_to.add(host)
             self._effects.append(ToPeer(host, message))
+
+    def _arrive_here(self, parcel: Parcel) -> None:
+        """Bring a message of this host to its own consumers.
+
+        One whose end is known at once lets the next be sent: they take turns, each not inside another.
+        """
+        self._arriving.append(parcel)
+        if len(self._arriving) > 1:
+            return
+        while self._arriving:
+            self._delivery.arrive(self._arriving[0], None, self._now)
+            self._arriving.popleft()
 
     def _give_verdict(self, back: Back, verdict: Accepted | Returned | Held) -> None:
         if back is None:
@@ -282,6 +304,10 @@ class ReceiverCore:
             self._delivery.consume(key, message.addresses, now)
             self._effects.append(ToClient(key, Consuming(message.revision)))
             self._consumers_changed(now)
+        elif isinstance(message, Tap) and (fault := self._taps.why_not(message.addresses)):
+            self.refused(f"service {key.hex()}", fault, now)
+        elif isinstance(message, Tap):
+            self._taps.tap(key, message)
         elif isinstance(message, Ping):
             self._effects.append(ToClient(key, Pong(message.stamp)))
         elif isinstance(message, Bye):
@@ -300,6 +326,7 @@ class ReceiverCore:
             return
         if key in self._delivery.clients:
             self._delivery.leave(key, now)
+        self._taps.leave(key)
         self._effects.append(ToClient(key, Welcome(self._settings.host, self._settings.incarnation)))
         self._delivery.join(key, hello, now)
         self._say(logging.INFO, f"service {hello.name or hello.incarnation} (pid {hello.pid}) connected")
@@ -319,6 +346,7 @@ class ReceiverCore:
     def _client_left(self, key: bytes, now: float, *, certain: bool) -> None:
         client = self._delivery.clients[key]
         self._delivery.leave(key, now, certain=certain)
+        self._taps.leave(key)
         self._batches.pop(("client", key), None)
         how = "left" if certain else "is gone"
         self._say(logging.INFO, f"service {client.name or client.origin} (pid {client.pid}) {how}")
@@ -678,7 +706,7 @@ class ReceiverCore:
         clients = self._delivery.clients.values()
         sides = {"forwarding": self._forwarding.tally, "delivery": self._delivery.tally}
         return {
-            "counters": dict(self.counters),
+            "counters": {**self.counters, "tap_copies": self._taps.copies, "tap_lost": self._taps.lost},
             "messages": [
                 {"side": side, "kind": kind, "outcome": outcome, "count": count}
                 for side, tally in sides.items()

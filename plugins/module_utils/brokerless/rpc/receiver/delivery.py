@@ -46,6 +46,7 @@ TOO_MANY_QUEUES = Bound("queues", f"messages wait for {MAX_QUEUES} addresses: th
 Back: TypeAlias = "bytes | None"
 """The way back to whoever brought a message: the link of another host's receiver, or None for this very receiver."""
 SendToClient = Callable[[bytes, Parcel], None]
+Passed = Callable[[Parcel], None]
 GiveVerdict: TypeAlias = "Callable[[Back, Accepted | Returned | Held], None]"
 
 
@@ -112,8 +113,11 @@ class Delivery:
         verdict: GiveVerdict,
         started_at: float,
         most_bytes: int = 256 << 20,
+        passed: Passed = lambda _parcel: None,
     ) -> None:
         """Deliver on `host`, with at most `backlog` messages waiting for an address, and bodies of `most_bytes` in all.
+
+        `passed` is shown each message once, when it has been taken in for a consumer, and changes nothing.
 
         For `patience` seconds a client whose connection broke may come back, and after the start, clients of an earlier incarnation may: until then,
         what may have been taken by one of them is not handed to another.
@@ -123,6 +127,7 @@ class Delivery:
         self._patience = patience
         self._send = send
         self._verdict = verdict
+        self._passed = passed
         self.all_back_at = started_at + patience
         self._waits_for_all = True
         self._seen = Seen()
@@ -177,6 +182,8 @@ class Delivery:
                 return
             waits = (envelope.attempt or envelope.address.fanout) and not self.all_back(now)
             self._queue(Arrival(parcel, back, deadline, self.all_back_at if waits else 0.0), now)
+            if message in self._arrivals:
+                self._passed(parcel)
 
     def all_back(self, now: float) -> bool:
         """Whether all clients of an earlier incarnation that live have had time to come back."""

@@ -51,6 +51,8 @@ _GAUGES = {
 _COUNTERS = {
     "refused": ("refused_messages", "Messages that were no messages of the protocol, or not for a receiver."),
     "refused_connections": ("refused_connections", "Connections without an allowed key, and messages of those that were cut off."),
+    "tap_copies": ("tap_copies", "Copies of messages that processes of this host got who listen only."),
+    "tap_lost": ("tap_lost_copies", "Copies that they missed since they were slow."),
     "ring_reload_errors": ("ring_reload_errors", "Rings that could not be read."),
 }
 

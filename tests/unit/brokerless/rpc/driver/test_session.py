@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 from brokerless.rpc import protocol
-from brokerless.rpc.driver.effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Reported, Settled, Transmit
-from brokerless.rpc.driver.session import GRACE_BEATS, Identity, Session
+from brokerless.rpc.driver.effects import Answer, ConsumptionKnown, Effect, HandOver, Note, Overheard, Reported, Settled, Transmit
+from brokerless.rpc.driver.session import GRACE_BEATS, TAP_ROOM, Identity, Session
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.protocol import (
     Accepted,
@@ -18,6 +18,7 @@ from brokerless.rpc.protocol import (
     Bye,
     Consume,
     Consuming,
+    Copy,
     Credit,
     Held,
     Hello,
@@ -28,6 +29,7 @@ from brokerless.rpc.protocol import (
     Pong,
     Report,
     Returned,
+    Tap,
     Welcome,
     WhoAreYou,
 )
@@ -277,3 +279,36 @@ def test_credit_that_comes_free_while_the_receiver_greets_is_not_lost(welcomed: 
     welcomed.hear(Welcome("control1", "d" * 16))
     welcomed.pass_time(0.01)
     assert welcomed.sent(Credit) == [Credit(1)]
+
+
+def test_what_is_tapped_is_overheard_and_room_is_given_in_time() -> None:
+    bench = Bench()
+    topic = parse_topic("q-reports-plugin")
+    bench.session.tap([topic])
+    bench.welcome()
+    assert [effect.message for effect in bench.effects if isinstance(effect, Transmit) and isinstance(effect.message, Tap)] == [
+        Tap((topic,), TAP_ROOM)
+    ]
+    bench.effects.clear()
+    copy = Copy(topic, "net1", 0, b"report")
+    bench.hear(*[copy] * TAP_ROOM)
+    assert [effect.copy for effect in bench.effects if isinstance(effect, Overheard)] == [copy] * TAP_ROOM
+    room = [effect.message for effect in bench.effects if isinstance(effect, Transmit) and isinstance(effect.message, Tap)]
+    assert room == [Tap((topic,), TAP_ROOM // 2)] * 2
+    bench.effects.clear()
+    bench.hear(Copy(parse_topic("other"), "net1", 0, b"report"))
+    bench.session.tap([])
+    bench.hear(copy)
+    assert not [effect for effect in bench.effects if isinstance(effect, Overheard)]
+    assert [effect.message for effect in bench.effects if isinstance(effect, Transmit)] == [Tap((), 0)]
+
+
+def test_a_receiver_that_was_started_anew_is_told_what_is_tapped() -> None:
+    bench = Bench()
+    topic = parse_topic("q-reports-plugin")
+    bench.welcome()
+    bench.session.tap([topic])
+    bench.session.disconnected("gone")
+    bench.effects.clear()
+    bench.welcome()
+    assert Transmit(Tap((topic,), TAP_ROOM)) in bench.effects

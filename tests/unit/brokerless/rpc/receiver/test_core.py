@@ -9,7 +9,7 @@ import logging
 import pytest
 from brokerless.rpc.envelope import Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
-from brokerless.rpc.protocol import Bye, Consume, Hello, Parcel, Ping, Pong, Returned, Welcome, WhoAreYou
+from brokerless.rpc.protocol import Accepted, Bye, Consume, Hello, Parcel, Ping, Pong, Returned, Welcome, WhoAreYou
 from brokerless.rpc.receiver.core import LINK_BEATS, CoreSettings, ReceiverCore
 from brokerless.rpc.receiver.delivery import MAX_ADDRESSES
 from brokerless.rpc.receiver.effects import Dial, HangUp, Say, ToClient, ToLink, ToPeer
@@ -442,3 +442,22 @@ def test_what_ends_when_one_before_it_made_room_is_no_surprise() -> None:
     sender.cast("compute.compute1", b"", ttl=60.0)
     small.advance(15.0)
     assert set(sender.settled) == set(short)
+
+
+def test_a_receiver_started_anew_is_told_of_thousands_that_had_been_taken(core: ReceiverCore) -> None:
+    """Each that has ended lets the next be sent, and its end is known at once."""
+    sender, consumer, count = "a" * 16, "b" * 16, 3000
+    address = Address("compute")
+    core.from_client(b"sender", Hello("service", "control1", sender, "sender", 1, 0), NOW)
+    for number in range(1, count + 1):
+        envelope = Envelope(MessageId(sender, number), Pattern.CAST, address, "control1", 30.0, "control1", attempt=1)
+        core.from_client(b"sender", Parcel(envelope, b"body"), NOW)
+    core.from_client(b"consumer", Hello("service", "control1", consumer, "consumer", 2, 10, ((sender, 1, tuple(range(1, count + 1))),)), NOW)
+    core.from_client(b"consumer", Consume(1, (address,)), NOW)
+    effects = core.take_effects(NOW)
+    for beat in range(1, 60):
+        core.tick(NOW + beat / 10)
+        effects += core.take_effects(NOW + beat / 10)
+    told = [effect.message for effect in effects if isinstance(effect, ToClient) and effect.client == b"sender"]
+    assert sum(len(message.messages) for message in told if isinstance(message, Accepted)) == count
+    assert not [effect for effect in effects if isinstance(effect, ToClient) and isinstance(effect.message, Parcel)]
