@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-c", dest="config", metavar="FILE", help=f"the configuration file; default {DEFAULT_CONFIG_FILE}")
     parser.add_argument("-d", dest="foreground", action="store_true", help="stay in the foreground, without a pidfile, and log to standard error")
+    parser.add_argument("--check", action="store_true", help="say whether the daemon could start with the configuration file, and connect to nothing")
     parser.add_argument("--debug", action="store_true", help="log at DEBUG, whatever the configuration file says")
     parser.add_argument(
         "--wait", type=float, default=10.0, metavar="SECONDS", help="how long a command waits for the leader's answer; default %(default)g"
@@ -89,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(path)
         if parsed.command:
             return _obey(parsed, settings)
+        if parsed.check:
+            return _could_start(settings)
         return _serve(settings, foreground=parsed.foreground, debug=parsed.debug)
     except NobodyLeads as error:
         _complain(error)
@@ -126,6 +129,14 @@ def _serve(settings: Settings, *, foreground: bool, debug: bool) -> int:
         daemon.run()
         LOG.info("rpcdaemon ends")
     return 0
+
+
+def _could_start(settings: Settings) -> int:
+    """Find out what would keep the daemon from starting; tell what it would warn of."""
+    parts = make_parts(settings)
+    for warning in (*parts.warnings, *parts.policy.warnings()):
+        sys.stderr.write(f"rpcdaemon: {warning}\n")
+    return EXIT_OK
 
 
 def make_parts(settings: Settings) -> Parts:
@@ -272,6 +283,8 @@ def _check(status: Mapping[str, Any], *, as_json: bool) -> int:
 def _wait_until_empty(parsed: argparse.Namespace, asked: Any) -> int:
     """Wait until nothing is left on a host; tell how it goes on."""
     for status in _looks(asked, time.monotonic() + parsed.timeout):
+        if not status["hosted"]:
+            continue  # this leader has not looked at the cloud yet
         left = {agent["agent"]: status["hosted"].get(agent["agent"], 0) for agent in status["judgement"]["agents"] if agent["host"] == parsed.host}
         stuck = [each for each in status["plan"]["unplaced"] if (each["from"] or {}).get("host") == parsed.host]
         if not parsed.json:
