@@ -7,16 +7,19 @@ One loop does everything that touches the watch. What may take long runs in thre
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..rpc.receiver.metrics_endpoint import FiguresDesk, MetricsEndpoint
 from .audit import AuditFile
 from .bus.base import Event, HearingBegan, HearingInterrupted, Lag, Overheard, Source
 from .bus.base import Heartbeat as HeardReport
@@ -26,6 +29,7 @@ from .executor import Executor, Happening
 from .hooks import Hooks
 from .journal import FileJournal, HostWish, Journal, JournalError, OpenMove, QueueJournal
 from .leader.lease import Leadership
+from .metrics import Deaths, metric_families
 from .neutron_api import ApiError, NeutronApi
 from .plan import Action, Plan
 from .plugins import Plugin
@@ -60,7 +64,7 @@ class Daemon:
     """rpcdaemon. `run` works until `stop` is called."""
 
     def __init__(self, parts: Parts) -> None:
-        """Make it; nothing is connected yet."""
+        """Make it; nothing is connected yet. Raises `BindError` if Prometheus can't be answered where it shall."""
         self._parts = parts
         self._settings = parts.settings.daemon
         managed = frozenset[str]().union(*(plugin.manages for plugin in parts.plugins))
@@ -81,6 +85,9 @@ class Daemon:
         self._heartbeats = 0
         self._api_faults: dict[str, str] = {}
         self.lag = 0.0
+        self._deaths = Deaths()
+        self._desk = FiguresDesk(lambda: self._inbox.put(lambda: self._desk.answer(self._figures)))
+        self._metrics = self._show_metrics()
 
     # --- the loop --------------------------------------------------------------------------------------------------------------------------
 
@@ -105,6 +112,14 @@ class Daemon:
             for pool in (self._readers, self._lists):
                 pool.shutdown(wait=False, cancel_futures=True)
             self._audit.close()
+            if self._metrics is not None:
+                self._metrics.close()
+
+    def _show_metrics(self) -> MetricsEndpoint | None:
+        if not self._settings.metrics_port:
+            return None
+        shown = functools.partial(metric_families, started_at=time.time())
+        return MetricsEndpoint(self._settings.metrics_address, self._settings.metrics_port, self._desk, shown, "metrics_")
 
     def stop(self) -> None:
         """Let `run` end. May be called by a signal's handler."""
@@ -130,6 +145,7 @@ class Daemon:
     def _tick(self, now: float) -> None:
         for change in self.watch.tick(now, time.time()):
             LOG.log(logging.WARNING if change.agent.agent_type in self.watch.managed else logging.INFO, "%s", change)
+            self._deaths.changed(change, self.watch.judgement, now)
             self._audit.write(
                 "transition", agent=change.agent.id, host=change.agent.host, before=change.before, after=change.after, reason=change.reason
             )
@@ -262,6 +278,7 @@ class Daemon:
         plan, said = self.watch.looked(snapshot, began, reign.executor.under_way() if reign else ())
         for words in said:
             LOG.warning("%s", words)
+        self._deaths.planned(plan, time.monotonic())
         if not plan and not plan.unplaced:
             return
         LOG.info("plan: %d actions, %d without a place, made in %.2f s", len(plan.actions), len(plan.unplaced), time.monotonic() - began)
@@ -300,6 +317,7 @@ class Daemon:
                 doubt,
             )
             self.watch.ended(action, outcome, time.monotonic())
+            self._deaths.ended(action, happening.seconds, self.watch.snapshot, time.monotonic())
             if self._reign is not None:
                 self.watch.open_moves(self._reign.open_moves())
         elif happening.what == "began":
@@ -406,6 +424,29 @@ class Daemon:
         self._audit.write("plan", plan=plan.to_json(self.watch.snapshot))
         if self._reign is not None and not self._settings.dry_run:
             self._reign.executor.replace(plan)
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what Prometheus is shown, as a copy."""
+        watch, reign = self.watch, self._reign
+        verdicts = [each for each in watch.judgement.verdicts.values() if each.agent.agent_type in watch.managed]
+        return {
+            **self._deaths.figures(),
+            "leader": reign is not None,
+            "deaf": bool(watch.judgement.deaf),
+            "guard_frozen": len(watch.judgement.freezes),
+            "lag_seconds": self.lag,
+            "open_moves": len(watch.broken),
+            "under_way": len(reign.executor.under_way()) if reign else 0,
+            "waiting": reign.executor.waiting if reign else 0,
+            "unplaced": len(watch.plan.unplaced),
+            "api_faults": len(self._api_faults),
+            "dry_run": self._settings.dry_run,
+            "heartbeats": self._heartbeats,
+            "agents": Counter((each.agent.agent_type, each.state.value) for each in verdicts),
+            "alarms": Counter((alarm["name"], alarm["level"]) for alarm in watch.alarms()),
+            "outcomes": dict(watch.tally.outcomes),
+            "calls": {(call,): number for call, number in self._parts.api.calls.copy().items()},
+        }
 
     def status(self) -> dict[str, Any]:
         """Return what `rpcdaemon status` shows; it is JSON."""

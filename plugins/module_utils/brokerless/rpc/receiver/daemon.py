@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import logging
 import os
 import platform
@@ -34,7 +35,7 @@ from .bind_addresses import BindError, adapters_of_this_host, bind_endpoints, en
 from .core import CoreSettings, ReceiverCore
 from .effects import Dial, Effect, HangUp, ToClient, ToLink, ToPeer
 from .gatekeeper import Gatekeeper, KeyChanges
-from .metrics_endpoint import FiguresDesk, MetricsEndpoint
+from .metrics_endpoint import FiguresDesk, MetricsEndpoint, metric_families
 from .name_lookup import NameLookup
 from .systemd_notify import Notifier
 
@@ -158,7 +159,8 @@ class ReceiverDaemon:
             self._closing.callback(end.close)
         if conf.rpc_zmq_metrics_port:
             labels = {"version": VERSION, "python": platform.python_version(), "pyzmq": zmq.__version__, "zeromq": zmq.zmq_version()}
-            metrics = MetricsEndpoint(conf.rpc_zmq_metrics_address, conf.rpc_zmq_metrics_port - self._worker, self._figures, labels)
+            shown = functools.partial(metric_families, labels=labels, started_at=time.time())
+            metrics = MetricsEndpoint(conf.rpc_zmq_metrics_address, conf.rpc_zmq_metrics_port - self._worker, self._figures, shown)
             self._closing.callback(metrics.close)
         self._poller = zmq.Poller()
         for readable in (self._clients, self._links, self._peers, self._peers_monitor, self._wake_read.fileno()):

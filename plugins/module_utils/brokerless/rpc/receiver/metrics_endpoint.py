@@ -1,9 +1,9 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver's figures for Prometheus, over HTTP on an address of the host's own.
+"""A daemon's figures for Prometheus, over HTTP on an address of the host's own; and which metrics show those of a receiver.
 
 The thread that answers HTTP never looks into the core, which the loop changes meanwhile. It asks the loop for a copy of the figures and waits. So
-they are exact, a receiver that nobody scrapes has no work with it, and a loop that hangs shows as a scrape that fails, not as figures that stand
+they are exact, a daemon that nobody scrapes has no work with it, and a loop that hangs shows as a scrape that fails, not as figures that stand
 still. One thread answers one request at a time, however many come.
 """
 
@@ -14,10 +14,9 @@ import itertools
 import queue
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ...soft_import import soft_import
@@ -57,12 +56,16 @@ _COUNTERS = {
 }
 
 
+Shown: TypeAlias = Callable[[Mapping[str, Any]], Iterable["families.Metric"]]
+"""The metrics that show a daemon's figures."""
+
+
 class NotAnswered(Exception):
-    """The receiver's loop did not give its figures in time."""
+    """The daemon's loop did not give its figures in time."""
 
 
 class FiguresDesk:
-    """Where other threads ask the loop for the receiver's figures."""
+    """Where other threads ask the loop for its figures."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         """`wake` makes the loop call `answer` soon; it may be called from any thread."""
@@ -78,9 +81,9 @@ class FiguresDesk:
         try:
             figures = None if self._closed else answer.get(timeout=ANSWER_SECONDS)
         except queue.Empty:
-            raise NotAnswered(f"the receiver has not answered for {ANSWER_SECONDS:g} s") from None
+            raise NotAnswered(f"the daemon has not answered for {ANSWER_SECONDS:g} s") from None
         if figures is None:
-            raise NotAnswered("the receiver is shutting down")
+            raise NotAnswered("the daemon is shutting down")
         return figures
 
     def answer(self, figures: Callable[[], dict[str, Any]]) -> None:
@@ -141,14 +144,13 @@ def metric_families(figures: Mapping[str, Any], labels: Mapping[str, str], start
 class _Collector:
     """What a registry asks; made once, asked at each scrape."""
 
-    def __init__(self, desk: FiguresDesk, labels: Mapping[str, str]) -> None:
+    def __init__(self, desk: FiguresDesk, shown: Shown) -> None:
         self._desk = desk
-        self._labels = labels
-        self._started_at = time.time()
+        self._shown = shown
 
     def collect(self) -> Iterable[families.Metric]:
         """Return the metrics as they are now. Raises `NotAnswered`."""
-        return metric_families(self._desk.ask(), self._labels, self._started_at)
+        return self._shown(self._desk.ask())
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -182,11 +184,11 @@ class _Server6(_Server):
 class MetricsEndpoint:
     """Answers HTTP on an address and port, in a thread of its own, until it is closed."""
 
-    def __init__(self, address: str, port: int, desk: FiguresDesk, labels: Mapping[str, str]) -> None:
-        """Raises `BindError` if it can't listen there."""
+    def __init__(self, address: str, port: int, desk: FiguresDesk, shown: Shown, options: str = "rpc_zmq_metrics_") -> None:
+        """Raises `BindError`, which names the options that begin with `options`, if it can't listen there."""
         self._desk = desk
         prometheus = registry.CollectorRegistry()
-        prometheus.register(_Collector(desk, labels))
+        prometheus.register(_Collector(desk, shown))
         prometheus_client.ProcessCollector(registry=prometheus)
         exposed = prometheus_client.make_wsgi_app(prometheus)
 
@@ -202,11 +204,9 @@ class MetricsEndpoint:
             kind = _Server6 if ipaddress.ip_address(address).version == 6 else _Server
             self._server = make_server(address, port, application, kind, _QuietHandler)
         except ValueError as error:
-            raise BindError(f"rpc_zmq_metrics_address {address!r} is not an IPv4 or IPv6 address") from error
+            raise BindError(f"{options}address {address!r} is not an IPv4 or IPv6 address") from error
         except OSError as error:
-            raise BindError(
-                f"can't show metrics on {address} port {port}: {error.strerror} (rpc_zmq_metrics_address, rpc_zmq_metrics_port)"
-            ) from error
+            raise BindError(f"can't show metrics on {address} port {port}: {error.strerror} ({options}address, {options}port)") from error
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="metrics", daemon=True).start()
 
     def close(self) -> None:
