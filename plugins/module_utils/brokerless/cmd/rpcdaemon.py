@@ -119,13 +119,14 @@ def _serve(settings: Settings, *, foreground: bool, debug: bool) -> int:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
         _log_to("" if foreground else settings.daemon.logfile, "DEBUG" if debug else settings.daemon.loglevel)
-        daemon = Daemon(parts)
+        notifier = SystemdNotifier(os.environ)
+        daemon = Daemon(parts, lambda: notifier.notify("WATCHDOG=1"))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_told: daemon.stop())
         if not foreground:
             signal.signal(signal.SIGHUP, lambda *_told: _log_to(settings.daemon.logfile, settings.daemon.loglevel))
         LOG.info("rpcdaemon %s, plugins %s, %s", VERSION, " ".join(settings.daemon.plugins), settings.source)
-        SystemdNotifier(os.environ).notify("READY=1")
+        notifier.notify("READY=1")
         daemon.run()
         LOG.info("rpcdaemon ends")
     return 0

@@ -63,9 +63,13 @@ class Parts:
 class Daemon:
     """rpcdaemon. `run` works until `stop` is called."""
 
-    def __init__(self, parts: Parts) -> None:
-        """Make it; nothing is connected yet. Raises `BindError` if Prometheus can't be answered where it shall."""
+    def __init__(self, parts: Parts, on_tick: Callable[[], None] = lambda: None) -> None:
+        """Make it; nothing is connected yet. Raises `BindError` if Prometheus can't be answered where it shall.
+
+        `on_tick` is called by the loop about every `check_interval`, as long as it turns.
+        """
         self._parts = parts
+        self._on_tick = on_tick
         self._settings = parts.settings.daemon
         managed = frozenset[str]().union(*(plugin.manages for plugin in parts.plugins))
         self.watch = Watch(parts.policy, managed)
@@ -141,6 +145,7 @@ class Daemon:
                 return
         self._next_tick = time.monotonic() + self._settings.check_interval
         self._tick(time.monotonic())
+        self._on_tick()
 
     def _tick(self, now: float) -> None:
         for change in self.watch.tick(now, time.time()):
