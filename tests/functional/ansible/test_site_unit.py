@@ -1,9 +1,10 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver's systemd unit, as the role's template makes it."""
+"""The systemd units of the receiver and of rpcdaemon, as the roles' templates make them."""
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,16 @@ import yaml
 
 
 @pytest.fixture
-def unit(run_play: Any, inventory: dict[str, Any], tmp_path: Path, checkout: Path) -> Any:
-    """A function that makes the unit with variables of the role, and returns what it says: section.key to its values in order."""
+def unit_of(run_play: Any, inventory: dict[str, Any], tmp_path: Path, checkout: Path) -> Any:
+    """A function that makes the unit of a role with variables, and returns what it says: section.key to its values in order."""
     inventory["all"]["children"] = {"one": {"hosts": {"o1p409": {}}}}
-    role = checkout / "roles" / "receiver"
-    path = tmp_path / "brokerless-receiver.service"
 
-    def make(**variables: Any) -> dict[str, list[str]]:
+    def make(role_name: str, template: str, **variables: Any) -> dict[str, list[str]]:
+        role, path = checkout / "roles" / role_name, tmp_path / template
         defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8"))
         inventory["all"]["vars"] |= defaults | variables
         done = run_play(
-            [{"ansible.builtin.template": {"src": str(role / "templates" / "brokerless-receiver.service.j2"), "dest": str(path), "mode": "0644"}}],
+            [{"ansible.builtin.template": {"src": str(role / "templates" / f"{template}.j2"), "dest": str(path), "mode": "0644"}}],
             vars_files=[str(role / "vars" / "main.yml")],
         )
         assert done.exit_code == 0, done.output
@@ -38,6 +38,12 @@ def unit(run_play: Any, inventory: dict[str, Any], tmp_path: Path, checkout: Pat
         return said
 
     return make
+
+
+@pytest.fixture
+def unit(unit_of: Any) -> Any:
+    """A function that makes the receiver's unit."""
+    return functools.partial(unit_of, "receiver", "brokerless-receiver.service")
 
 
 def test_systemd_knows_when_it_is_ready_and_when_it_hangs(unit: Any) -> None:
@@ -73,3 +79,28 @@ def test_it_may_write_where_it_is_told_to(unit: Any) -> None:
     assert "Service.RuntimeDirectory" not in said
     assert said["Service.ReadWritePaths"] == ["/srv/rpc", "/var/log/rpc"]
     assert said["Service.ExecStart"][0].endswith(" --log-file /var/log/rpc/receiver.log")
+
+
+def test_rpcdaemon_is_started_again_when_it_fails_and_has_no_rights(unit_of: Any) -> None:
+    said = unit_of("rpcdaemon", "rpcdaemon.service")
+    assert (said["Service.Type"], said["Service.Restart"]) == (["notify"], ["on-failure"])
+    assert said["Service.ExecStart"] == ["/opt/brokerless/current/bin/rpcdaemon -c /etc/rpcdaemon.conf -d"]
+    assert said["Service.User"] == said["Service.Group"] == ["rpcdaemon"]
+    assert said["Service.CapabilityBoundingSet"] == said["Service.AmbientCapabilities"] == [""]
+    assert said["Service.ReadWritePaths"] == ["/var/lib/rpcdaemon"]
+    assert not {"Service.Environment", "Service.SupplementaryGroups", "Service.StandardOutput"} & said.keys()
+
+
+def test_rpcdaemon_finds_its_credentials_and_writes_where_it_is_told_to(unit_of: Any) -> None:
+    said = unit_of(
+        "rpcdaemon",
+        "rpcdaemon.service",
+        rpcdaemon_auth={"auth": {"password": "sesame"}},
+        rpcdaemon_supplementary_groups=["neutron"],
+        rpcdaemon_log_file="/var/log/rpcdaemon/rpcdaemon.log",
+        rpcdaemon_audit_file="/srv/audit/rpcdaemon.json",
+    )
+    assert said["Service.Environment"] == ["OS_CLIENT_CONFIG_FILE=/etc/rpcdaemon-clouds.yaml"]
+    assert said["Service.SupplementaryGroups"] == ["neutron"]
+    assert said["Service.StandardOutput"] == ["append:/var/log/rpcdaemon/rpcdaemon.log"]
+    assert said["Service.ReadWritePaths"] == ["/var/lib/rpcdaemon", "/var/log/rpcdaemon", "/srv/audit"]

@@ -81,6 +81,17 @@ def test_it_goes_into_the_background_and_ends_when_it_is_told_to(place: Place) -
     assert "rpcdaemon ends" in place.log()
 
 
+def test_a_configuration_file_is_tried_before_it_is_used(place: Place) -> None:
+    tried = place.run("--check")
+    assert tried.returncode == 0
+    assert not place.pidfile.exists()
+    assert not place.logfile.exists()
+    place.write(place.config.read_text(encoding="utf-8") + "[Policy]\nhold_off = soon\n")
+    refused = place.run("--check")
+    assert refused.returncode == 1
+    assert "section [Policy]: hold_off is 'soon'" in refused.stderr
+
+
 def test_operators_are_answered_though_neutron_is_away(place: Place) -> None:
     assert place.run("--wait", "1", "check").returncode == 3
     with subprocess.Popen([*RPCDAEMON, "-c", str(place.config), "-d"], stderr=subprocess.PIPE, text=True) as process:

@@ -90,6 +90,7 @@ class Watch:
         self._known: frozenset[str] | None = None
         self._reason = "nothing was read yet"
         self._snapshot_at: float | None = None
+        self._again_at = float("inf")
         self._evacuated: set[str] = set()
 
     # --- what comes in -------------------------------------------------------------------------------------------------------------------
@@ -167,10 +168,12 @@ class Watch:
             return ""
         if self._reason and now - self._looked >= 1.0:
             return self._reason
+        if now >= self._again_at:
+            return "what was left alone, or had nowhere to go, may go now"
         unfinished = bool(self.plan.actions) or bool(self._drains_unfinished())
         if not unfinished:
             return ""
-        if not busy and now - self._looked >= 1.0:
+        if self.plan.actions and not busy and now - self._looked >= 1.0:
             return "what was planned has ended"
         return "there is something to do" if now - self._looked >= AGAIN_SECONDS else ""
 
@@ -196,7 +199,17 @@ class Watch:
         self.snapshot = snapshot
         self._snapshot_at = now
         self.plan = self._in_no_hurry(plan_watch(snapshot, self.judgement, self.policy, self.wishes(now, {action.thing for action in acting})))
+        self._forget_failures(now)
+        waits = [failure.until for failure in self._failures.values() if failure.until > now]
+        if self.plan.unplaced or self._others.stand_back(now):
+            waits.append(now + AGAIN_SECONDS)
+        self._again_at = min(waits, default=float("inf"))
         return self.plan, said
+
+    def _forget_failures(self, now: float) -> None:
+        """Forget what failed and is not wanted any more: the router was deleted, its agent came back, or somebody else moved it."""
+        wanted = {action.thing for action in self.plan.actions} | {each.thing for each in self.plan.unplaced}
+        self._failures = {thing: failure for thing, failure in self._failures.items() if failure.until > now or thing in wanted}
 
     def _in_no_hurry(self, plan: Plan) -> Plan:
         """Let a plan that leaves no dead agent be carried out as a drain is: what it moves works where it is."""

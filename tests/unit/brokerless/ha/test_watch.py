@@ -46,6 +46,11 @@ class Story:
             self.watch.listed(listed, self.now, self.now)
             self.watch.tick(self.now, self.now)
 
+    def moves(self, router: str, source: str, target: str) -> None:
+        """The router is moved."""
+        self.cloud.hosting[f"l3-{source}"].remove({"id": router})
+        self.cloud.hosting[f"l3-{target}"].append({"id": router})
+
     def needs(self, *, busy: bool = False, leads: bool = True) -> Needs:
         return self.watch.needs(self.now, busy=busy, leads=leads)
 
@@ -153,6 +158,47 @@ def test_what_failed_is_left_alone_for_a_while(story: Story) -> None:
     assert story.looks() == [("move router", "r2")]
     story.passes(int(FAILURE_PAUSE) + 1)
     assert ("move router", "r1") in story.looks()
+
+
+def test_what_failed_last_is_tried_again_and_forgotten_when_it_is_not_wanted(story: Story) -> None:
+    story.silent.add("net1")
+    story.passes(20)
+    story.needs()
+    story.looks()
+    first, second = story.watch.plan.actions
+    story.watch.ended(first, Outcome(Result.FAILED, "it could not be removed from net1: 500"), story.now)
+    story.moves("r2", "net1", "net2")
+    story.watch.ended(second, Outcome(Result.DONE, "it is on net2"), story.now)
+    assert story.looks() == []
+    story.passes(int(FAILURE_PAUSE) - 1)
+    assert story.needs().snapshot == ""
+    story.passes(1)
+    assert story.needs().snapshot == "what was left alone, or had nowhere to go, may go now"
+    assert story.looks() == [("move router", "r1")]
+    story.moves("r1", "net1", "net3")
+    story.passes(1)
+    story.looks()
+    assert "failed" not in [alarm["name"] for alarm in story.watch.alarms()]
+    # somebody else moved it: a look when that may be over, and no more
+    story.passes(int(POLICY.stand_back) + 1)
+    assert story.needs().snapshot != ""
+    assert story.looks() == []
+    story.passes(60)
+    assert story.needs().snapshot == ""
+
+
+def test_what_had_nowhere_to_go_is_looked_at_again(story: Story) -> None:
+    for host in ("net2", "net3"):
+        story.watch.wish(HostWish(host, "cordoned", 0.0), host)
+    story.silent.add("net1")
+    story.passes(20)
+    story.needs()
+    assert story.looks() == []
+    assert len(story.watch.plan.unplaced) == 2
+    story.passes(int(AGAIN_SECONDS) - 1)
+    assert story.needs().snapshot == ""
+    story.passes(1)
+    assert story.needs().snapshot == "what was left alone, or had nowhere to go, may go now"
 
 
 def test_a_broken_move_is_finished_when_an_agent_can_have_it(story: Story) -> None:
