@@ -52,7 +52,7 @@ class Contents:
         with ThreadPoolExecutor(4) as pool:
             routers = pool.map(create_router, range(self.legacy_routers))
             others = pool.map(lambda number: create_network(api, f"network-{number}", self.legacy_routers + number), range(self.networks))
-            for _ in itertools.chain(routers, others):
+            for _made in itertools.chain(routers, others):
                 pass
 
 

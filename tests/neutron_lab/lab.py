@@ -213,7 +213,7 @@ class Lab:
 
     def _bound(self, table: str, what: str, agent: str, kind: str) -> dict[str, set[str]]:
         rows = self.mariadb.query(f"select host, {what} from agents left join {table} on agents.id = {agent} where agent_type = '{kind}';")
-        bound: dict[str, set[str]] = {host: set() for host, _ in rows}
+        bound: dict[str, set[str]] = {host: set() for host, _thing in rows}
         for host, identity in rows:
             if identity != "NULL":
                 bound[host].add(identity)

@@ -346,7 +346,7 @@ class Node:
         for reporter in self._reporters.values():
             threading.Thread(target=reporter.run, daemon=True).start()
         while True:
-            asking, _ = control.accept()
+            asking, _address = control.accept()
             with asking, asking.makefile("rw", encoding="utf-8") as stream:
                 for line in stream:
                     stream.write(json.dumps(self._do(json.loads(line))) + "\n")

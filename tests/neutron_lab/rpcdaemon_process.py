@@ -23,7 +23,6 @@ READY_SECONDS = 90.0
 """How long it may take until a daemon that was started leads and judges."""
 
 PROGRAM = (sys.executable, "-c", "from brokerless.cmd.rpcdaemon import main; raise SystemExit(main())")
-NOTHING: Mapping[str, object] = {}
 OPERATOR = "operator"
 """Whose link to RabbitMQ is used for commands: no test cuts it."""
 
@@ -31,7 +30,7 @@ OPERATOR = "operator"
 class RpcdaemonProcess:
     """A daemon, or one of several replicas; a context that starts it and ends it."""
 
-    def __init__(self, lab: Lab, name: str = "rpcdaemon", plugins: str = "L3Agent", policy: Mapping[str, object] = NOTHING) -> None:
+    def __init__(self, lab: Lab, name: str = "rpcdaemon", plugins: str = "L3Agent", policy: Mapping[str, object] | None = None) -> None:
         """`name` is its instance and the name of its links; `policy` are keys of `[Policy]`. Nothing is started yet."""
         self.lab = lab
         self.name = name
@@ -61,7 +60,7 @@ class RpcdaemonProcess:
         }
         plugin = {"conffile": conffile, "timeout": CALL_SECONDS}
         self._config.write_text(
-            _section("Daemon", daemon) + _section("L3Agent", plugin) + _section("DHCPAgent", plugin) + _section("Policy", policy), encoding="utf-8"
+            _section("Daemon", daemon) + _section("L3Agent", plugin) + _section("DHCPAgent", plugin) + _section("Policy", policy or {}), encoding="utf-8"
         )
 
     def __enter__(self) -> Self:

@@ -67,7 +67,7 @@ def test_routers_and_networks_are_put_where_a_test_wants_them(lab: Lab) -> None:
 
 
 def test_bare_calls_move_a_router_and_the_access_log_tells_who_asked(lab: Lab) -> None:
-    _, subnet = create_network(lab.api, "moved", 3)
+    _network, subnet = create_network(lab.api, "moved", 3)
     router = create_router_on(lab.api, "moved", subnet, ha=False)
     lab.bind_routers({"net1": [router]})
     mover = CloudApi(lab.api_url("mover").removeprefix("http://"), user_agent="mover/1.0")
@@ -98,7 +98,7 @@ def test_cut_links_concern_one_client_only(lab: Lab) -> None:
 
 
 def test_a_hanging_agent_reports_but_answers_no_call(lab: Lab) -> None:
-    _, subnet = create_network(lab.api, "hanging", 4)
+    _network, subnet = create_network(lab.api, "hanging", 4)
     router = create_router_on(lab.api, "hanging", subnet, ha=False)
     lab.bind_routers({"net1": [router]})
     agents = {host: lab.agent(host)["id"] for host in lab.nodes}

@@ -118,7 +118,7 @@ class Life:
         self.topics = self._ring(names)
         self.world = World.__new__(World)
         self.ledger.world = self.world
-        self.world.__init__(  # type: ignore[misc]
+        self.world.__init__(  # type: ignore[misc] # pylint: disable=non-parent-init-called # the ledger looks at it while it is made
             self.topics,
             names,
             decided.backlog,

@@ -311,4 +311,4 @@ def _looks(asked: Any, deadline: float) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

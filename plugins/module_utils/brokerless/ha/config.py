@@ -32,6 +32,7 @@ class ConfigError(ValueError):
 
 
 def _key(default: Any, meaning: str, *, seed: bool = False, unit: str = "") -> Any:
+    # pylint: disable-next=invalid-field-call # what a dataclass' field says is said in one place
     return field(default=default, metadata={"help": meaning, "seed": seed, "unit": unit})
 
 
@@ -96,7 +97,7 @@ class AgentPluginSettings:
 
     def __post_init__(self) -> None:
         for name in ("timeout", "queue_expire"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name):g}; it must be more than 0")
         if self.loglevel.upper() not in LEVELS:
             raise ConfigError(f"loglevel is {self.loglevel!r}; it may be {', '.join(LEVELS)}")

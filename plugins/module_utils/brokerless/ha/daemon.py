@@ -220,11 +220,11 @@ class Daemon:
                 result = read()
             except (ApiError, SnapshotError) as error:
                 fault = str(error)
-                result = lambda: self._unanswered(question, fault)  # noqa: E731
+                result = functools.partial(self._unanswered, question, fault)
             except Exception as error:
                 LOG.exception("a fault of rpcdaemon in reading %s", question)
                 fault = f"a fault of rpcdaemon: {error}"
-                result = lambda: self._unanswered(question, fault)  # noqa: E731
+                result = functools.partial(self._unanswered, question, fault)
             self._inbox.put(result)
 
         self._readers.submit(asked)

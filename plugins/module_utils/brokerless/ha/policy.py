@@ -38,6 +38,7 @@ def _about(meaning: str, unit: str = "", at_least: float | None = None, at_most:
 
 
 def _setting(default: Any, meaning: str, unit: str = "", at_least: float | None = None, at_most: float | None = None) -> Any:
+    # pylint: disable-next=invalid-field-call # what a dataclass' field says is said in one place
     return field(default=default, metadata=_about(meaning, unit, at_least, at_most))
 
 

@@ -53,7 +53,7 @@ class Bench:
         self.silent -= {key for key in self.agents if key.host == host}
 
     def run(self, seconds: float, step: float = 0.5) -> None:
-        for _ in range(round(seconds / step)):
+        for _turn in range(round(seconds / step)):
             self.now += step
             self.beat(step)
             self.ask()
@@ -142,7 +142,7 @@ def test_the_states_and_reasons_on_the_way(bench: Bench) -> None:
 
 
 def test_a_silence_shorter_than_the_hold_off_is_no_death(bench: Bench) -> None:
-    for _ in range(5):
+    for _turn in range(5):
         while bench.verdict("net2").silence:
             bench.run(0.5)
         bench.kill("net2", L3)
@@ -159,7 +159,7 @@ def test_a_silence_shorter_than_the_hold_off_is_no_death(bench: Bench) -> None:
 def test_silent_on_the_bus_and_heard_by_neutron_is_a_suspicion(bench: Bench) -> None:
     key = AgentKey(L3, "net2")
     bench.silent.add(key)
-    for _ in range(100):
+    for _turn in range(100):
         bench.processed[key] = WALL + bench.now
         bench.run(0.5)
     assert bench.verdict("net2").state is State.SUSPECT
@@ -194,7 +194,7 @@ def test_the_hold_off_begins_anew_when_a_witness_changes_its_mind(bench: Bench) 
     bench.kill("net2", L3)
     while "hold_off" not in bench.verdict("net2").reason:
         bench.run(0.5)
-    for _ in range(10):
+    for _turn in range(10):
         bench.run(TUNED.hold_off - 0.5)
         assert not bench.evacuated()
         at, bench.processed[key] = bench.processed[key], WALL + bench.now
@@ -315,7 +315,7 @@ def test_both_away_at_our_start_is_nobodys_death() -> None:
 
 
 def test_our_own_standstill_is_nobodys_death(bench: Bench) -> None:
-    for _ in range(3):
+    for _turn in range(3):
         bench.now += 2 * TUNED.agent_down_time
         bench.processed = dict.fromkeys(bench.agents, WALL + bench.now - TUNED.agent_down_time - 5)
         bench.ask()
@@ -335,7 +335,7 @@ def test_a_hosts_sleep_that_the_monotonic_clock_did_not_count_is_a_gap(bench: Be
 
 def test_while_heartbeats_come_late_nobody_is_judged(bench: Bench) -> None:
     bench.kill("net2")
-    for _ in range(12):
+    for _turn in range(12):
         bench.late += 0.5
         bench.run(1)
     bench.run(60)
@@ -389,7 +389,7 @@ def test_an_agent_that_comes_back_is_returning_and_then_alive(bench: Bench) -> N
 
 
 def test_an_agent_that_comes_and_goes_is_damped_and_the_penalty_halves(bench: Bench) -> None:
-    for _ in range(3):
+    for _turn in range(3):
         bench.kill("net2")
         bench.seconds_until_dead("net2", 30)
         bench.revive("net2")
@@ -451,7 +451,7 @@ def test_all_silent_at_once_and_one_back_first_moves_nothing(bench: Bench) -> No
     bench.run(60)
     assert not bench.evacuated()
     bench.revive("net3")
-    for _ in range(200):
+    for _turn in range(200):
         bench.run(0.5)
         assert not bench.evacuated()
     assert bench.judge.judgement(bench.now).freezes
@@ -486,7 +486,7 @@ def test_a_proof_releases_the_guard(bench: Bench) -> None:
     bench.kill("net1")
     bench.kill("net2")
     bench.run(60)
-    for _ in range(30):
+    for _turn in range(30):
         for host in ("net1", "net2"):
             bench.judge.probed(host, up=False, detail="power is off", now=bench.now)
         bench.run(1)
@@ -612,7 +612,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 3.0, 8.0, 13.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
-        for _ in range(round(seconds)):
+        for _turn in range(round(seconds)):
             self.bench.run(1.0, 1.0)
             self.check()
 

@@ -227,7 +227,7 @@ JSON = st.recursive(
 def test_whatever_comes_in_one_place_is_read_or_refused(data: st.DataObject, sample: tuple[Any, dict[str, Any]], value: Any) -> None:
     read, good = sample
     key = data.draw(st.sampled_from([*good, "segments", "configurations.bridge_mappings", "configurations.tunnel_types"]))
-    outer, _, inner = key.partition(".")
+    outer, _dot, inner = key.partition(".")
     changed = {**good, outer: {**good.get(outer, {}), inner: value} if inner else value}
     try:
         read(changed)

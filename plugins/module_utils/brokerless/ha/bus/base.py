@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Lag:
     waiting: int | None = None
 
 
-Event = Overheard | HearingBegan | HearingInterrupted | Lag
+Event: TypeAlias = "Overheard | HearingBegan | HearingInterrupted | Lag"
 Tell = Callable[[Event], None]
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .lease import Lease
 
@@ -52,7 +53,7 @@ def decode_token(body: bytes | str) -> Token | None:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         return None
     by, number, term = (told.get(key) for key in ("by", "number", "term"))
-    if not isinstance(by, str) or type(number) is not int or type(term) is not int or not 0 <= term <= MAX_TERM:
+    if not isinstance(by, str) or number.__class__ is not int or term.__class__ is not int or not 0 <= term <= MAX_TERM:
         return None
     return Token(by, number, term, told.get("resigned") is True)
 
@@ -71,7 +72,7 @@ class Acknowledge:
     tag: int
 
 
-Action = Publish | Acknowledge
+Action: TypeAlias = "Publish | Acknowledge"
 
 
 @dataclass(frozen=True, slots=True)
