@@ -59,9 +59,8 @@ class RpcdaemonProcess:
             "loglevel": "DEBUG",
         }
         plugin = {"conffile": conffile, "timeout": CALL_SECONDS}
-        self._config.write_text(
-            _section("Daemon", daemon) + _section("L3Agent", plugin) + _section("DHCPAgent", plugin) + _section("Policy", policy or {}), encoding="utf-8"
-        )
+        sections = {"Daemon": daemon, "L3Agent": plugin, "DHCPAgent": plugin, "Policy": policy or {}}
+        self._config.write_text("".join(_section(name, keys) for name, keys in sections.items()), encoding="utf-8")
 
     def __enter__(self) -> Self:
         self.start()
