@@ -92,6 +92,11 @@ class RpcdaemonProcess:
             self._process.wait(PATIENCE)
             self._process = None
 
+    def restart(self) -> None:
+        """End it in good order, and start it anew."""
+        self.stop()
+        self.start()
+
     def freeze(self) -> None:
         """Let it stand still (SIGSTOP)."""
         assert self._process
@@ -133,6 +138,10 @@ class RpcdaemonProcess:
     def audit(self) -> list[dict[str, Any]]:
         """Return the lines of its audit file."""
         return [json.loads(line) for line in self._audit.read_text(encoding="utf-8").splitlines()] if self._audit.exists() else []
+
+    def events(self, *kinds: str) -> int:
+        """Return how many lines its audit file has of these kinds of events."""
+        return sum(each["event"] in kinds for each in self.audit())
 
     def figures(self, since: int, struck: float) -> str:
         """Return, in seconds after `struck` (since the epoch), when it called an agent dead, planned, began and ended, by its audit file."""

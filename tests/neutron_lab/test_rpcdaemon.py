@@ -8,33 +8,29 @@ environment, as `make neutron-lab-test` sets it, makes outages longer and evacua
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from cloud_contents import Contents
+from evacuation_lab import POLICY, ROUTERS, assert_spread, evacuation_lab, legacy_routers
 from failover_figures import watch_evacuation
 from lab import Lab
 from lab_size import FULL, show
 from neutron_services import LabSettings
-from rpcdaemon_process import RpcdaemonProcess
-from simulated_nodes import NodeSpec
+from rpcdaemon_process import RpcdaemonProcess, leader_of
 
-ROUTERS = 60 if FULL else 20
-OUTAGE = 4.0 if FULL else 1.5
+OUTAGE = 4.0 if FULL else 1.0
 """How many agent_down_times an outage lasts."""
-KILLS = 20 if FULL else 3
-NODES = ("net1", "net2", "net3")
-POLICY = {"reconnect_grace": 3}
-"""Agents of the lab are back at once when the bus is."""
+KILLS = 20 if FULL else 2
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(LabSettings(agent_down_time=6, report_interval=2.0), Contents(legacy_routers=ROUTERS)) as started:
-        started.add_nodes(*(NodeSpec(host, fetch_routers=False) for host in NODES))
-        started.bind_routers({"net1": legacy_routers(started)})
+    with evacuation_lab(LabSettings(agent_down_time=6, report_interval=2.0)) as started:
         yield started
 
 
@@ -53,24 +49,6 @@ def daemon(lab: Lab) -> Iterator[RpcdaemonProcess]:
         lab.api_links.mend(process.name)
         process.await_calm()
         yield process
-
-
-def legacy_routers(lab: Lab) -> list[str]:
-    return [router["id"] for router in lab.api.list("routers") if router["name"].startswith("legacy-")]
-
-
-def bindings(lab: Lab, routers: list[str]) -> dict[str, list[str]]:
-    """Return for each router the hosts that it is bound to."""
-    by_host = lab.routers_by_host()
-    return {router: sorted(host for host, bound in by_host.items() if router in bound) for router in routers}
-
-
-def assert_spread(lab: Lab, routers: list[str], alive: set[str]) -> None:
-    """Each router is bound to one agent, a live one, and their numbers differ by one at most."""
-    bound = bindings(lab, routers)
-    assert {router: hosts for router, hosts in bound.items() if len(hosts) != 1 or not alive.issuperset(hosts)} == {}
-    loads = [sum(hosts == [host] for hosts in bound.values()) for host in alive]
-    assert max(loads) - min(loads) <= 1, loads
 
 
 @dataclass(frozen=True)
@@ -166,3 +144,65 @@ def test_all_routers_of_a_dead_agent_are_moved(lab: Lab, daemon: RpcdaemonProces
     assert seen.left == 0
     assert_spread(lab, routers, {"net2", "net3"})
     assert {request.method for request in daemon.writes()} == {"DELETE", "POST"}
+
+
+def test_replicas_are_killed_in_the_middle_of_an_evacuation(lab: Lab, daemon: RpcdaemonProcess) -> None:
+    """Each time the leader dies after some of its calls, whatever it was about; the last leader is frozen, and woken when another has led."""
+    daemon.stop()
+    routers = legacy_routers(lab)
+    replicas = {name: RpcdaemonProcess(lab, name, policy=POLICY) for name in ("one", "two", "three")}
+    began = time.time()
+    moments = random.Random(20131)
+    with contextlib.ExitStack() as running:
+        lab.bind_routers({"net1": routers})
+        for replica in replicas.values():
+            running.enter_context(replica)
+        for number in range(KILLS + 1):
+            if not lab.routers_by_host()["net1"]:
+                assert_spread(lab, routers, {"net2", "net3"}, patience=60.0)
+                lab.bind_routers({"net1": routers})
+                _leader(replicas).restart()
+            steps = {name: replica.events("stage", "called") for name, replica in replicas.items()}
+            several = moments.randint(1, 9)
+            leader = _await_steps(replicas, steps, several)
+            if number < KILLS:
+                leader.kill()
+                leader.start()
+        leader.freeze()
+        took_part = writers(lab, began)
+        lab.wait_until(lambda: len(took_part) < len(writers(lab, began)), "another replica goes on", 90.0)
+        assert_spread(lab, routers, {"net2", "net3"}, patience=120.0)
+        lab.wait_until(lambda: not leader_of(lab).get("broken", [""]), "no move is left unfinished", 60.0)
+        written, ended = len(leader.writes()), leader.events("leads no more")
+        leader.thaw()
+        leader.wait_until(
+            lambda: len([each for each in leader.audit() if each["event"] == "leads no more"]) > ended, "it knows that it leads no more"
+        )
+        assert len(leader.writes()) == written
+        # each leader writes, and no other replica does before it is gone
+        assert len(writers(lab, began)) <= KILLS + 2
+        assert_spread(lab, routers, {"net2", "net3"})
+
+
+def writers(lab: Lab, since: float) -> list[str]:
+    """Return who wrote to the API, in the order of the requests, each as often as its turn came."""
+    writes = sorted(
+        (request.time, request.user_agent) for request in lab.neutron_api.requests("rpcdaemon") if request.writes and request.time > since
+    )
+    return [who for who, _ in itertools.groupby(agent for _, agent in writes)]
+
+
+def _leader(replicas: dict[str, RpcdaemonProcess]) -> RpcdaemonProcess:
+    return replicas[leader_of(next(iter(replicas.values())).lab)["instance"]]
+
+
+def _await_steps(replicas: dict[str, RpcdaemonProcess], before: dict[str, int], several: int) -> RpcdaemonProcess:
+    """Return the replica that has taken so many more steps of moves."""
+    found: list[RpcdaemonProcess] = []
+
+    def taken() -> bool:
+        found[:] = [replica for name, replica in replicas.items() if replica.events("stage", "called") >= before[name] + several]
+        return bool(found)
+
+    next(iter(replicas.values())).wait_until(taken, f"a replica takes {several} steps")
+    return found[0]
