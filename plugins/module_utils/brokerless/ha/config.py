@@ -64,7 +64,6 @@ class DaemonSettings:
     command_timeout: float = _key(60.0, "How long such a command may take before it is killed.", unit="s")
     pause: float = _key(0.0, "How long at least after the begin of a move the next one begins.", unit="s")
     audit_file: str = _key("", "Where each decision and each change is written as a line of JSON; nowhere if empty.")
-    record_file: str = _key("", "Where what is heard on the bus is recorded, for `rpcdaemon plan --replay`; nowhere if empty.")
     metrics_address: str = _key("127.0.0.1", "The address at which Prometheus is answered.")
     metrics_port: int = _key(0, "The port at which Prometheus is answered; not at all with 0.")
 
