@@ -189,7 +189,7 @@ def writers(lab: Lab, since: float) -> list[str]:
     writes = sorted(
         (request.time, request.user_agent) for request in lab.neutron_api.requests("rpcdaemon") if request.writes and request.time > since
     )
-    return [who for who, _ in itertools.groupby(agent for _, agent in writes)]
+    return [who for who, _turns in itertools.groupby(agent for _time, agent in writes)]
 
 
 def _leader(replicas: dict[str, RpcdaemonProcess]) -> RpcdaemonProcess:

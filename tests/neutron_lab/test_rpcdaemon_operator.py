@@ -103,7 +103,7 @@ def test_networks_are_served_by_every_live_agent_and_leave_nothing_behind(lab: L
     lab.bind_networks({"net1": networks, "net2": networks})
     with RpcdaemonProcess(lab, "dhcp", plugins="DHCPAgent", policy=POLICY) as dhcp:
         lab.wait_until(lambda: set(map(len, lab.networks_by_host().values())) == {len(networks)}, "all agents serve all networks", 180.0)
-        network, _ = create_network(lab.api, "late", 3000)
+        network, _subnet = create_network(lab.api, "late", 3000)
         lab.wait_until(lambda: all(network in served for served in lab.networks_by_host().values()), "all agents serve the new network", 90.0)
         lab.nodes["net1"].kill()
         lab.wait_until(lambda: not lab.networks_by_host()["net1"], "the dead agent serves none", 180.0)
