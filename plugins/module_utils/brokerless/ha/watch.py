@@ -60,7 +60,6 @@ class _Tally:
     """What is counted for metrics."""
 
     outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
-    router_outage_seconds: float = 0.0
 
 
 class Watch:
@@ -89,7 +88,6 @@ class Watch:
         self._api_trouble = ""
         self._known: frozenset[str] | None = None
         self._reason = "nothing was read yet"
-        self._snapshot_at: float | None = None
         self._again_at = float("inf")
         self._evacuated: set[str] = set()
 
@@ -197,7 +195,6 @@ class Watch:
         for action in acting:
             snapshot = _as_done(snapshot, action)
         self.snapshot = snapshot
-        self._snapshot_at = now
         self.plan = self._in_no_hurry(plan_watch(snapshot, self.judgement, self.policy, self.wishes(now, {action.thing for action in acting})))
         self._forget_failures(now)
         waits = [failure.until for failure in self._failures.values() if failure.until > now]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...soft_import import soft_import
 from ..broker_thread import BrokerThread, SessionFailed
+from .by_lease import ByLease
 from .lease import DEFAULT_LEASE, Lease
 from .token import Action, Publish, TokenHolder
 
@@ -50,7 +51,7 @@ class RabbitLeaderSettings:
     heartbeat: float = 4.0
 
 
-class RabbitLeadership:
+class RabbitLeadership(ByLease):
     """Leadership by a queue of RabbitMQ."""
 
     def __init__(self, settings: RabbitLeaderSettings) -> None:
@@ -67,24 +68,6 @@ class RabbitLeadership:
         """Let the next replica lead at once if the broker can be told. No write may be going on any more."""
         self._thread.close()
         self._lease.lose("this daemon is stopped")
-
-    @property
-    def term(self) -> int | None:
-        """The number of the term that this replica leads in, None if it does not."""
-        return self._lease.term
-
-    @property
-    def lost(self) -> str:
-        """Why this replica does not lead, empty if it does."""
-        return self._lease.lost
-
-    def is_leader(self, now: float) -> bool:
-        """Tell whether this replica leads, as far as it knows: enough to prepare, not to write."""
-        return self._lease.is_leader(now, time.time())
-
-    def may_write(self, now: float, needs: float, term: int | None = None) -> bool:
-        """Tell whether a call that ends within `needs` seconds from `now` may be made, if planned in `term` in that one only."""
-        return self._lease.may_write(now, time.time(), needs, term)
 
 
 class _Standing:

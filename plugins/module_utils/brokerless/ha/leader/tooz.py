@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...soft_import import soft_import
+from .by_lease import ByLease
 from .lease import DEFAULT_LEASE, Lease
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ToozLeaderSettings:
     lease: float = DEFAULT_LEASE
 
 
-class ToozLeadership:
+class ToozLeadership(ByLease):
     """Leadership by a lock of tooz."""
 
     def __init__(self, settings: ToozLeaderSettings) -> None:
@@ -77,24 +78,6 @@ class ToozLeadership:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(_LONGEST_CLOSE)
-
-    @property
-    def term(self) -> int | None:
-        """The number of the term that this replica leads in, None if it does not."""
-        return self._lease.term
-
-    @property
-    def lost(self) -> str:
-        """Why this replica does not lead, empty if it does."""
-        return self._lease.lost
-
-    def is_leader(self, now: float) -> bool:
-        """Tell whether this replica leads, as far as it knows: enough to prepare, not to write."""
-        return self._lease.is_leader(now, time.time())
-
-    def may_write(self, now: float, needs: float, term: int | None = None) -> bool:
-        """Tell whether a call that ends within `needs` seconds from `now` may be made, if planned in `term` in that one only."""
-        return self._lease.may_write(now, time.time(), needs, term)
 
     def _new_coordinator(self) -> Any:
         return coordination.get_coordinator(self._settings.url, self._member)
