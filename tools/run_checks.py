@@ -3,6 +3,7 @@
 """Run the checks of this project: `python tools/run_checks.py [STEP]...`, all steps without arguments. `make test` calls it.
 
 Every step runs, whatever failed before it. A check that looked at nothing has failed, and so has a test run in which a test was skipped.
+Without arguments, the steps that only read the checkout run beside those that start processes and wait for them; what they say comes after.
 The failures are listed at the end, and the last line counts the tests of all pytest runs; a failed check of another kind counts there as
 one failed test. The exit code is 0 only if nothing failed.
 """
@@ -10,11 +11,14 @@ one failed test. The exit code is 0 only if nothing failed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -27,6 +31,8 @@ from link_collection import link_collection
 RESULTS = CHECKOUT / ".cache" / "test-results"
 DOCS = CHECKOUT / "docs" / "_build"
 COLLECTION = "brokerless.openstack"
+BESIDE = ("lint", "types", "sanity", "docs", "packaging")
+"""The steps that run in a process of their own when all do."""
 
 
 @dataclass(frozen=True)
@@ -238,19 +244,65 @@ def closing_lines(results: list[Result], seconds: float) -> list[str]:
     return [*lines, f"TOTAL: {passed} passed, {failed} failed"] if ran_tests or failed else lines
 
 
+class StepsBeside:
+    """Steps that run in a process of their own, from the beginning on; `finish` shows what they said."""
+
+    def __init__(self, steps: list[str], place: Path) -> None:
+        """Start them; `place` is an empty folder."""
+        self._output, self._results = place / "output", place / "results.json"
+        # nice: what runs beside must not take time from tests that wait for each other's processes
+        command = ["nice", "-n", "15", sys.executable, __file__, *steps, "--results", str(self._results)]
+        with self._output.open("w", encoding="utf-8") as output:
+            self._process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        self._steps = steps
+
+    def finish(self) -> list[Result]:
+        """Wait until they have ended, show what they said, and return what they found."""
+        self._process.wait()
+        show(self._output.read_text(encoding="utf-8", errors="replace"))
+        try:
+            return [Result(**fields) for fields in json.loads(self._results.read_text(encoding="utf-8"))]
+        except (OSError, ValueError) as error:
+            return [Result(", ".join(self._steps), "nothing", f"ended with exit code {self._process.returncode} and without results: {error}")]
+
+    def stop(self) -> None:
+        """End them if they have not ended."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def run_steps(steps: list[str]) -> list[Result]:
+    """Run steps one after the other."""
+    return [result for name in steps for result in STEPS[name]()]
+
+
+def run_all_steps() -> list[Result]:
+    """Run all steps, those of `BESIDE` beside the others."""
+    with tempfile.TemporaryDirectory() as place:
+        beside = StepsBeside(list(BESIDE), Path(place))
+        try:
+            return run_steps([name for name in STEPS if name not in BESIDE]) + beside.finish()
+        finally:
+            beside.stop()
+
+
 def main() -> int:
     """Run the steps that are named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"one or more of {', '.join(STEPS)}; all if none is given")
-    wanted = parser.parse_args().steps or list(STEPS)
-    if unknown := [name for name in wanted if name not in STEPS]:
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write what was found to FILE, as JSON, and leave out the closing lines")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.steps if name not in STEPS]:
         parser.error(f"no such step: {', '.join(unknown)} (there are {', '.join(STEPS)})")
     link_collection()
     # the programs beside our Python are meant, also when nobody put them on PATH
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     began = time.monotonic()
-    results = [result for name in wanted for result in STEPS[name]()]
-    show("\n".join(closing_lines(results, time.monotonic() - began)))
+    results = run_steps(arguments.steps) if arguments.steps else run_all_steps()
+    if arguments.results:
+        arguments.results.write_text(json.dumps([dataclasses.asdict(result) for result in results]), encoding="utf-8")
+    else:
+        show("\n".join(closing_lines(results, time.monotonic() - began)))
     return 1 if any(result.problem for result in results) else 0
 
 

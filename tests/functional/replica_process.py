@@ -45,6 +45,7 @@ class Replica:
         self._file = os.open(writes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._closed = threading.Event()
         self._asked_at = 0.0
+        self._wrote_in: int | None = None
         self._woken: list[bool] = []
         self._thread = threading.Thread(target=self._write, daemon=True)
         self.leadership.start()
@@ -59,13 +60,16 @@ class Replica:
             self._asked_at = now
             if allowed:
                 os.write(self._file, json.dumps([now, term, self.name]).encode() + b"\n")
+                self._wrote_in = term
             time.sleep(0.005)
 
     def leads(self) -> bool:
         return self.leadership.is_leader(time.monotonic())
 
     def writes(self) -> bool:
-        return self.leadership.may_write(time.monotonic(), WRITE_SECONDS)
+        """Tell whether it has written in the term that it may go on to write in."""
+        wrote_in = self._wrote_in
+        return wrote_in is not None and self.leadership.may_write(time.monotonic(), WRITE_SECONDS, wrote_in)
 
     def lost(self) -> str:
         return self.leadership.lost

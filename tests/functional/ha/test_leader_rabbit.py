@@ -18,7 +18,7 @@ from receiver_process import wait_until
 from replica_process import Replica, overlaps, writes_in
 from worker_process import Worker
 
-LEASE = 2.0
+LEASE = 3.0
 
 
 @pytest.fixture

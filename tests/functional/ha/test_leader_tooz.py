@@ -17,7 +17,7 @@ from redis_server import RedisServer
 from replica_process import Replica, overlaps, writes_in
 from worker_process import Worker
 
-LEASE = 2.0
+LEASE = 3.0
 
 
 @contextlib.contextmanager

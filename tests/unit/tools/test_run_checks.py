@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from run_checks import Result, check, closing_lines, counted, read_junit, run_pytest, shell_scripts
+from run_checks import Result, StepsBeside, check, closing_lines, counted, read_junit, run_pytest, shell_scripts
 
 NUMBER = re.compile(r"(\d+) files")
 
@@ -82,3 +82,18 @@ def test_last_line_counts_tests_and_failed_checks() -> None:
 
 def test_shell_scripts_are_found_by_their_first_line() -> None:
     assert {".ci/run", "tools/find_python.sh"} <= set(shell_scripts())
+
+
+def test_steps_that_end_without_results_are_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (result,) = StepsBeside(["no-such-step"], tmp_path).finish()
+    assert result.name == "no-such-step"
+    assert result.problem is not None
+    assert "exit code 2 and without results" in result.problem
+    assert "no such step: no-such-step" in capsys.readouterr().out
+
+
+def test_steps_that_are_stopped_are_gone(tmp_path: Path) -> None:
+    beside = StepsBeside(["types"], tmp_path)
+    beside.stop()
+    (result,) = beside.finish()
+    assert "without results" in (result.problem or "")
