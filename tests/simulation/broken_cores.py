@@ -13,6 +13,7 @@ from brokerless.rpc import protocol
 from brokerless.rpc.driver.session import Session
 from brokerless.rpc.receiver.delivery import Delivery
 from brokerless.rpc.receiver.forwarding import Forwarding
+from brokerless.rpc.receiver.origins import Origins
 from promises import ALIVE_FIRST, BOUNDED, IN_ORDER, NEVER_SILENTLY_LOST, NEVER_TWICE, NO_LEAK
 from schedule import Outcome, plan, run
 
@@ -37,7 +38,7 @@ def _broken(name: str, promises: set[str], **focus: Any) -> Callable[[Callable[.
 
     def register(stand_in: Callable[..., Any]) -> Callable[..., Any]:
         class_name, _separator, method = stand_in.__name__.partition("__")
-        owner = {"Delivery": Delivery, "Forwarding": Forwarding, "Session": Session}[class_name]
+        owner = {"Delivery": Delivery, "Forwarding": Forwarding, "Origins": Origins, "Session": Session}[class_name]
 
         @contextmanager
         def broken() -> Iterator[None]:
@@ -157,7 +158,7 @@ def Session___assigned(original: Any, self: Session, *arguments: Any) -> None:  
 
 
 @_broken("a receiver forgets the host of a message", {NEVER_TWICE})
-def Forwarding___remember_host(original: Any, self: Forwarding, *arguments: Any) -> None:  # noqa: N802
+def Origins__went(original: Any, self: Origins, *arguments: Any) -> None:  # noqa: N802
     return
 
 
@@ -198,7 +199,7 @@ def Delivery___end_unheard(original: Any, self: Delivery, arrival: Any, reason: 
 
 
 @_broken("where messages went is never forgotten", {NO_LEAK})
-def Forwarding___forget_hosts(original: Any, self: Forwarding, now: float) -> None:  # noqa: N802
+def Origins__forget(original: Any, self: Origins, now: float) -> None:  # noqa: N802
     return
 
 

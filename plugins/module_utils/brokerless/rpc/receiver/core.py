@@ -50,7 +50,8 @@ from ..topics import REPLIES_TOPIC, Address, TopicError, parse_topic
 from .delivery import Back, Delivery
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
 from .figures import Bounds
-from .forwarding import Forwarding, ForwardingSettings, Source
+from .forwarding import Forwarding, ForwardingSettings
+from .outgoing import Source
 from .taps import Taps
 
 ACCEPTED_DELAY = 0.004

@@ -13,7 +13,7 @@ import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from .. import protocol
@@ -24,20 +24,18 @@ from ..protocol import Accepted, Assigned, Held, Parcel, Returned, Seek
 from ..topics import Address
 from .figures import Bound, Tally
 from .notifications import NotificationStore
+from .origins import Origins
+from .outgoing import FIRST_PAUSE, LONGEST_PAUSE, Copy, Lane, Outgoing, Source, Target
+from .seeking import Seeking
 
 NO_CONSUMER_SECONDS = 2.0
 """How long a host that had no consumer of a bare topic is passed over while another has one."""
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-"""Seconds after which a lane that was pushed back is tried again: the first time, and at most, doubling in between."""
 REMEMBERED_SECONDS = 30.0
 """How long a host that went down, or was not heard yet, still counts for what it consumes: it may be a restart."""
-SEEK_PAUSE = 0.5
-"""Seconds until a broker that knew no host for a bare topic is asked again."""
-MAX_ORIGINS = 10_000
-"""Of so many sending processes it is remembered what they have settled, whether or not a message of theirs is on its way."""
 LATE = 60.0
 """How many seconds longer than it may live it is remembered that a notification was put into the store, and to which host a message went."""
+MAX_TURNS = 10_000
+"""For so many bare topics it is remembered which host is next."""
 TOO_MANY_OF_ONE = Bound("messages_of_one_sender", "too many messages of a sender at {subject} wait here: further ones go back to it as failed")
 NOTIFICATION_DROPPED = Bound("notifications", "a notification for {subject} was dropped: nobody listened in time, or there were too many")
 RETRIES_AT_ONCE = 200
@@ -47,84 +45,10 @@ MAX_STRANGERS = 100
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 SendToHost = Callable[[str, "Parcel | Seek"], None]
-Source = tuple[str, bytes]
-"""Whom to tell what became of a message: ("client", key) or ("link", key); nobody needs to be told of what is in the store of notifications."""
 STORE: Source = ("store", b"")
 TellSource: TypeAlias = "Callable[[Source, Accepted | Returned | Held | Assigned], bool]"
 """Returns whether there still is a connection to the source."""
 Say = Callable[[int, str], None]
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """A message that is on its way to its host or hosts."""
-
-    parcel: Parcel
-    source: Source
-    deadline: float
-    copies: dict[str, Copy] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    in_grace: bool = False
-    relayed_to: str = ""
-    """The host that the broker said it gave it to."""
-    before: Outgoing | None = None
-    behind: Outgoing | None = None
-    """The neighbours among the messages of the same process for the same directed topic that are on their way."""
-    told_why: str = ""
-
-
-@dataclass(slots=True)
-class Copy:
-    """What goes to one host, which with `to_broker` is to route it. `sent_to` is the incarnation that it was first sent to."""
-
-    outgoing: Outgoing
-    lane: Lane
-    to_broker: bool = False
-    attempt: int = 0
-    sent_to: str | None = None
-    sent_at: float = 0.0
-
-
-@dataclass(slots=True)
-class Lane:
-    """What goes to one host for one address, in order; `sent` has no verdict yet."""
-
-    host: str
-    address: Address
-    unsent: OrderedDict[MessageId, Copy] = field(default_factory=OrderedDict)
-    sent: OrderedDict[MessageId, Copy] = field(default_factory=OrderedDict)
-    paused_until: float = 0.0
-    pause: float = FIRST_PAUSE
-    no_consumer_until: float = 0.0
-
-
-@dataclass(slots=True)
-class Target:
-    """A host to which messages may go.
-
-    `incarnation` is None while it is not up; `why_not` says why, `not_up_since` since when. `consumes` is what it announced last, None if it
-    never did.
-    """
-
-    host: str
-    not_up_since: float
-    incarnation: str | None = None
-    why_not: str = "not connected yet"
-    consumes: frozenset[Address] | None = None
-    lanes: dict[Address, Lane] = field(default_factory=dict)
-
-    def outstanding(self) -> int:
-        """Return how many messages for the host have no verdict yet."""
-        return sum(len(lane.unsent) + len(lane.sent) for lane in self.lanes.values())
-
-
-@dataclass(slots=True)
-class Seekers:
-    """Messages for a bare topic for which the broker was asked for a host."""
-
-    broker: str
-    waiting: OrderedDict[MessageId, Outgoing] = field(default_factory=OrderedDict)
-    paused_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +81,17 @@ class Forwarding:
         self._tell_source = tell
         self._say = say
         self._outgoing: dict[MessageId, Outgoing] = {}
-        self._settled: dict[str, int] = {}
-        self._settled_limit = MAX_ORIGINS
+        self._origins = Origins()
         self._last: dict[tuple[str, Address], Outgoing] = {}
         self._deadlines: Deadlines[MessageId] = Deadlines()
         self._homeless: dict[Address, OrderedDict[MessageId, Outgoing]] = {}
-        self._seekers: dict[Address, Seekers] = {}
+        self._seeking = Seeking(send)
         self._turns: dict[Address, int] = {}
         self._announced: dict[Address, tuple[str, ...]] = {}
         self._unheard: set[str] = set()
         self._names = dict.fromkeys(LOOPBACK, self._host)
         self._of_source: Counter[Source] = Counter()
         self._notifications = NotificationStore(settings.incarnation, settings.notifications)
-        # Where messages for a bare topic went, by origin and number, empty if they came back: a sender whose connection breaks may not have heard.
-        self._went_to: dict[str, dict[int, str]] = {}
-        self._went_until: dict[str, float] = {}
-        self._went_due: Deadlines[str] = Deadlines()
         self._senderless: dict[MessageId, Outgoing] = {}
         self.targets: dict[str, Target] = {self._host: Target(self._host, 0.0, settings.incarnation, "")}
         self.tally = Tally("forwarding", "network")
@@ -185,8 +104,10 @@ class Forwarding:
     def submit(self, parcel: Parcel, source: Source, now: float) -> None:
         """Take over a message from `source`."""
         envelope = parcel.envelope
-        self._note_settled(envelope)
-        went_to = self._went_to.get(envelope.id.origin, {}).get(envelope.id.number)
+        self._origins.settle(envelope.id.origin, envelope.settled)
+        if self._origins.too_many:
+            self._origins.keep({envelope.id.origin, *(message.origin for message in self._outgoing)})
+        went_to = self._origins.host_of(envelope.id)
         known = self._outgoing.get(envelope.id)
         if known is not None:
             self._of_source[source] += 1
@@ -247,37 +168,10 @@ class Forwarding:
         """Give a message for a bare topic to a host, unless its sender is not there to hear which: it will send the message again."""
         message = outgoing.parcel.envelope.id
         if self._tell(outgoing.source, Assigned(message, host)):
-            self._remember_host(outgoing, host)
+            self._origins.went(message, host, outgoing.deadline + LATE)
             self._assign(outgoing, (host,), now)
         else:
             self._senderless[message] = outgoing
-
-    def _remember_host(self, outgoing: Outgoing, host: str) -> None:
-        """Keep in mind to which host a message went, until its sender has settled it or its time is over."""
-        origin, number = outgoing.parcel.envelope.id
-        self._went_to.setdefault(origin, {})[number] = host
-        if origin not in self._went_until:
-            self._went_due.set(origin, outgoing.deadline + LATE)
-        self._went_until[origin] = max(outgoing.deadline + LATE, self._went_until.get(origin, 0.0))
-
-    def _forget_hosts(self, now: float) -> None:
-        """Forget where messages went of processes that send nothing more."""
-        for origin in self._went_due.due(now):
-            if self._went_until[origin] > now:
-                self._went_due.set(origin, self._went_until[origin])
-            else:
-                del self._went_until[origin]
-                self._went_to.pop(origin, None)
-
-    def _note_settled(self, envelope: Envelope) -> None:
-        numbers = self._went_to.get(envelope.id.origin)
-        while numbers and (number := next(iter(numbers))) < envelope.settled:
-            del numbers[number]
-        self._settled[envelope.id.origin] = max(envelope.settled, self._settled.get(envelope.id.origin, 0))
-        if len(self._settled) > self._settled_limit:
-            in_use = {message.origin for message in self._outgoing} | {envelope.id.origin}
-            self._settled = {origin: settled for origin, settled in self._settled.items() if origin in in_use}
-            self._settled_limit = max(MAX_ORIGINS, 2 * len(self._settled))
 
     def _route(self, outgoing: Outgoing, now: float) -> None:
         envelope = outgoing.parcel.envelope
@@ -350,7 +244,7 @@ class Forwarding:
             if self._known(hosts[index]) is None and self._may_become_known(hosts[index], source):
                 self.target(hosts[index], now)
             if self._obstacle(hosts[index], address, now) is None:
-                if len(self._turns) >= MAX_ORIGINS and address not in self._turns:
+                if len(self._turns) >= MAX_TURNS and address not in self._turns:
                     self._turns.clear()
                 self._turns[address] = index + 1
                 return hosts[index]
@@ -437,20 +331,10 @@ class Forwarding:
 
     def _seek(self, outgoing: Outgoing, broker: str, now: float) -> None:
         """Ask the broker which host shall have the message."""
-        envelope = outgoing.parcel.envelope
         target = self.target(broker, now)
-        seekers = self._seekers.setdefault(envelope.address, Seekers(target.host))
-        seekers.waiting[envelope.id] = outgoing
+        self._seeking.begin(outgoing, target.host, now, is_up=target.incarnation is not None)
         if target.incarnation is None:
-            self._tell(outgoing.source, Held(envelope.id, f"the broker {broker} is not up: {target.why_not}"))
-        elif now >= seekers.paused_until:
-            self._send(target.host, Seek(envelope.id, envelope.address))
-
-    def _ask_again(self, address: Address) -> None:
-        seekers = self._seekers[address]
-        seekers.paused_until = 0.0
-        for message in seekers.waiting:
-            self._send(seekers.broker, Seek(message, address))
+            self._tell(outgoing.source, Held(outgoing.parcel.envelope.id, f"the broker {broker} is not up: {target.why_not}"))
 
     def _found(self, broker: str, assigned: Assigned, now: float) -> None:
         """The broker said which host shall have a message, or which has it by now."""
@@ -459,35 +343,17 @@ class Forwarding:
             return
         if broker in outgoing.copies and outgoing.copies[broker].to_broker:
             outgoing.relayed_to = assigned.host
-            self._remember_host(outgoing, assigned.host)
+            self._origins.went(assigned.message, assigned.host, outgoing.deadline + LATE)
             self._tell(outgoing.source, assigned)
-            return
-        if not self._seek_no_more(outgoing):
-            return
-        address = outgoing.parcel.envelope.address
-        self._give_to(outgoing, assigned.host, now)
-        if address in self._seekers and self._seekers[address].paused_until:
-            self._ask_again(address)
-
-    def _seek_no_more(self, outgoing: Outgoing) -> bool:
-        """Forget that the broker was asked about a message; return whether it was."""
-        envelope = outgoing.parcel.envelope
-        seekers = self._seekers.get(envelope.address)
-        if seekers is None or seekers.waiting.pop(envelope.id, None) is None:
-            return False
-        if not seekers.waiting:
-            del self._seekers[envelope.address]
-        return True
+        elif self._seeking.end(outgoing):
+            self._give_to(outgoing, assigned.host, now)
+            self._seeking.found_one(outgoing.parcel.envelope.address)
 
     def _not_found(self, returned: Returned, now: float) -> None:
         """The broker knows no host for a message now."""
         outgoing = self._outgoing.get(returned.message)
-        seekers = self._seekers.get(outgoing.parcel.envelope.address) if outgoing is not None else None
-        if outgoing is None or seekers is None or returned.message not in seekers.waiting:
-            return
-        if not seekers.paused_until:
-            seekers.paused_until = now + SEEK_PAUSE
-        self._tell(outgoing.source, Held(returned.message, returned.text))
+        if outgoing is not None and self._seeking.found_none(outgoing, now):
+            self._tell(outgoing.source, Held(returned.message, returned.text))
 
     def find_host(self, seek: Seek, now: float) -> Assigned | Returned:
         """Answer, as the broker, which host shall have a message of another host."""
@@ -522,7 +388,7 @@ class Forwarding:
         return envelope.rewritten(
             host="" if copy.to_broker else copy.lane.host,
             ttl=max(0.0, copy.outgoing.deadline - now),
-            settled=self._notifications.settled() if envelope.id in self._notifications else self._settled.get(envelope.id.origin, 0),
+            settled=self._notifications.settled() if envelope.id in self._notifications else self._origins.settled(envelope.id.origin),
             after=copy.outgoing.before.parcel.envelope.id.number if copy.outgoing.before is not None else 0,
             hops=envelope.hops + 1,
             attempt=copy.attempt,
@@ -595,8 +461,7 @@ class Forwarding:
     def _hand_back(self, outgoing: Outgoing, returned: Returned) -> None:
         """As a broker, let the sender's receiver send a message here anew: it may not hear in time that the message goes to another host now."""
         self._forget(outgoing)
-        origin, number = outgoing.parcel.envelope.id
-        self._went_to.get(origin, {}).pop(number, None)
+        self._origins.never_went(outgoing.parcel.envelope.id)
         self._tell(outgoing.source, returned)
 
     def _copy_returned(self, outgoing: Outgoing, host: str, returned: Returned, now: float) -> None:
@@ -614,7 +479,7 @@ class Forwarding:
             self._take_back(copy)
             if outgoing.relayed_to:
                 outgoing.relayed_to = ""
-                self._remember_host(outgoing, "")
+                self._origins.went(envelope.id, "", outgoing.deadline + LATE)
             if outgoing.source[0] == "link":
                 self._hand_back(outgoing, returned)
             else:
@@ -668,9 +533,7 @@ class Forwarding:
             lane.paused_until = lane.no_consumer_until = 0.0
             lane.pause = FIRST_PAUSE
             self._pump(lane, now)
-        for address, seekers in self._seekers.items():
-            if seekers.broker == host:
-                self._ask_again(address)
+        self._seeking.broker_up(host)
         for address in list(self._homeless):
             self._retry_homeless(address, now)
 
@@ -717,9 +580,8 @@ class Forwarding:
         self.target(host, now)
 
     def _reroute_seekers(self, broker: str, now: float) -> None:
-        for address in [address for address, seekers in self._seekers.items() if seekers.broker == broker]:
-            for outgoing in self._seekers.pop(address).waiting.values():
-                self._route(outgoing, now)
+        for outgoing in self._seeking.without(broker):
+            self._route(outgoing, now)
 
     def host_down(self, host: str, why: str, now: float) -> None:
         """`host` can't be sent to. What it can't have goes elsewhere, what it may have waits for it."""
@@ -779,9 +641,7 @@ class Forwarding:
 
     def tick(self, now: float) -> None:
         """Send what was held back long enough, and end what is due."""
-        for address, seekers in self._seekers.items():
-            if seekers.paused_until and now >= seekers.paused_until:
-                self._ask_again(address)
+        self._seeking.tick(now)
         for target in self.targets.values():
             if target.incarnation is None and target.consumes is not None and not self._may_be_back(target.host, now):
                 self._forget_announced(target)
@@ -792,7 +652,7 @@ class Forwarding:
         # each goes to the end of the line, so that all have their turn
         for address in list(itertools.islice(self._homeless, RETRIES_AT_ONCE)):
             self._retry_homeless(address, now)
-        self._forget_hosts(now)
+        self._origins.forget(now)
         for message in self._deadlines.due(now):
             if message in self._outgoing:
                 self._time_is_over(self._outgoing[message], now)
@@ -820,7 +680,7 @@ class Forwarding:
             hosts = self._hosts_of(address, route, now)
             nobody = f"{self._matchmaker} has no host for {address}: nobody consumes it"
             outgoing.failures.append(route.problem or (self._why_none(address, hosts, now) if hosts else nobody))
-        if self._seek_no_more(outgoing):
+        if self._seeking.end(outgoing):
             outgoing.failures.append("the broker named no host for it")
         for host, copy in list(outgoing.copies.items()):
             outgoing.failures.append(self._why_late(host, copy))

@@ -12,15 +12,8 @@ from brokerless.rpc.envelope import MAX_HOPS, Envelope, MessageId, Pattern
 from brokerless.rpc.matchmaker.base import Settings
 from brokerless.rpc.matchmaker.broker import MatchMakerBroker
 from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
-from brokerless.rpc.receiver.forwarding import (
-    FIRST_PAUSE,
-    MAX_STRANGERS,
-    NO_CONSUMER_SECONDS,
-    RETRIES_AT_ONCE,
-    Forwarding,
-    ForwardingSettings,
-    Source,
-)
+from brokerless.rpc.receiver.forwarding import MAX_STRANGERS, NO_CONSUMER_SECONDS, RETRIES_AT_ONCE, Forwarding, ForwardingSettings
+from brokerless.rpc.receiver.outgoing import FIRST_PAUSE, Source
 from brokerless.rpc.topics import parse_topic
 from world import Ring
 
@@ -370,15 +363,6 @@ def test_a_sender_that_did_not_hear_where_its_message_went_does_not_send_it_else
     envelope = Envelope(message, Pattern.CAST, parse_topic("compute"), "control1", 30.0, attempt=1)
     bench.forwarding.submit(Parcel(envelope, b""), CLIENT, bench.now)
     assert bench.hosts() == ["c1", "c1"]
-
-
-def test_where_messages_went_is_forgotten_when_they_are_settled_or_over(bench: Bench) -> None:
-    bench.forwarding.verdict("c1", Accepted((bench.submit(1, "compute"),)), bench.now)
-    envelope = Envelope(MessageId(SENDER, 2), Pattern.CAST, parse_topic("compute"), "control1", 30.0, settled=2)
-    bench.forwarding.submit(Parcel(envelope, b""), CLIENT, bench.now)
-    assert bench.forwarding._went_to == {SENDER: {2: "c2"}}
-    bench.pass_time(100.0)
-    assert bench.forwarding._went_to == {}
 
 
 def test_what_a_broker_gave_to_a_host_goes_there_when_the_broker_is_gone() -> None:
