@@ -16,8 +16,8 @@ from simulated_nodes import NodeSpec
 
 ROUTERS = 60 if FULL else 20
 NODES = ("net1", "net2", "net3")
-POLICY = {"reconnect_grace": 3}
-"""Agents of the lab are back at once when the bus is."""
+POLICY = {"reconnect_grace": 3, "settle_within": 0}
+"""Agents of the lab are back at once when the bus is, and the ports of their routers are never ACTIVE."""
 
 
 @contextlib.contextmanager

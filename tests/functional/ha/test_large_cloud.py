@@ -20,6 +20,7 @@ import pytest
 from brokerless.ha.bus.base import Event, HearingBegan, Heartbeat
 from brokerless.ha.config import read_settings
 from brokerless.ha.daemon import Daemon, Parts
+from brokerless.ha.journal import FileJournal, HostWish
 from brokerless.ha.leader.single import SingleLeader
 from brokerless.ha.neutron_api import NeutronApi, connect, read_conffile
 from brokerless.ha.plugins import load_plugins
@@ -40,6 +41,9 @@ class Cloud:
             # every tenth of all is on one agent
             self.hosting["l3-7" if number % 10 == 0 else f"l3-{number % AGENTS}"].append(f"r{number}")
         self.silent: set[str] = set()
+        self.moved: dict[str, str] = {}
+        self.wired: set[str] = set()
+        """Of the routers that were moved, those whose ports are ACTIVE."""
         self.lock = threading.Lock()
 
     def get(self, path: str) -> tuple[int, Any]:
@@ -77,6 +81,19 @@ class Cloud:
     def routers(self) -> list[dict[str, Any]]:
         return [{"id": f"r{number}", "name": f"router {number}", "ha": False, "distributed": False} for number in range(ROUTERS)]
 
+    def ports(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": f"port-{router}",
+                "device_id": router,
+                "device_owner": "network:router_interface",
+                "network_id": "n",
+                "binding:host_id": host,
+                "status": "ACTIVE" if router in self.wired else "DOWN",
+            }
+            for router, host in list(self.moved.items())
+        ]
+
     def change(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         self.calls[f"{method} change"] += 1
         _empty, _version, _agents, agent, _what, *router = path.split("/")
@@ -85,6 +102,7 @@ class Cloud:
                 self.hosting[agent].remove(router[0])
                 return 204, None
             self.hosting[agent].append(body["router_id"])
+            self.moved[body["router_id"]] = agent.replace("l3-", "net")
             return 201, {}
 
 
@@ -191,3 +209,18 @@ def test_an_agent_of_a_hundred_dies_and_the_others_get_its_routers(cloud: Cloud,
     assert len(bound) == ROUTERS
     assert set(bound.values()) == {1}
     assert cloud.calls["DELETE change"] == cloud.calls["POST change"]
+
+
+def test_a_host_that_is_drained_loses_a_router_only_when_the_one_before_works(cloud: Cloud, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    journal = FileJournal(tmp_path / "journal")
+    journal.put(HostWish("net3", "draining", time.time()))
+    journal.close()
+    daemon: Daemon = request.getfixturevalue("daemon")
+    for number in range(1, 4):
+        wait_until(lambda number=number: len(cloud.moved) == number, f"{number} routers have moved")
+        (router,) = set(cloud.moved) - cloud.wired
+        wait_until(lambda router=router: daemon.status()["settling"] == [router], "it is looked at")
+        looks = cloud.calls["GET /v2.0/ports"]
+        wait_until(lambda looks=looks: cloud.calls["GET /v2.0/ports"] >= looks + 3, "it was looked at several times")
+        assert len(cloud.moved) == number
+        cloud.wired.add(router)

@@ -291,7 +291,7 @@ def _wait_until_empty(parsed: argparse.Namespace, asked: Any) -> int:
         if not parsed.json:
             sys.stdout.write(f"{parsed.host} hosts {sum(left.values())}, {len(status['under_way'])} moves are under way\n")
             sys.stdout.flush()
-        if not sum(left.values()) and not status["under_way"]:
+        if not sum(left.values()) and not status["under_way"] and not status["settling"]:
             return _shown({"host": parsed.host, "hosts": 0}, parsed.json, _show_answer)
         if stuck and not status["under_way"] and not status["waiting"] and len(stuck) == sum(left.values()):
             _shown(

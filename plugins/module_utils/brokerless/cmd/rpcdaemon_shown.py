@@ -37,6 +37,8 @@ def show_status(status: Mapping[str, Any]) -> None:
     out.print(rows)
     for action in status["under_way"]:
         out.print(f"under way: {action}", markup=False)
+    if status["settling"]:
+        out.print(f"looked at until they work: routers {', '.join(status['settling'])}", markup=False)
     if status["waiting"]:
         out.print(f"{status['waiting']} actions wait")
     for alarm in status["alarms"]:

@@ -41,6 +41,7 @@ class _Pending:
     good: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
     most: int = 1
+    settle: bool = False
 
 
 class Agenda:
@@ -53,13 +54,14 @@ class Agenda:
         self._pending = _Pending(0)
         self._allowed = 1.0
         self._in_a_row = 0
+        self._settling: set[str] = set()
         self.under_way: dict[str, UnderWay] = {}
 
     def replace(self, plan: Plan) -> None:
         """Go by `plan` from now on. What is under way goes on, and what the plan has for the same router or network is left for the next one."""
         busy = self.under_way
         actions = {action.number: action for action in plan.actions if action.thing not in busy}
-        self._pending = _Pending(self._pending.plan + 1, actions, most=max(1, plan.in_flight))
+        self._pending = _Pending(self._pending.plan + 1, actions, most=max(1, plan.in_flight), settle=plan.settle)
         missing = {action.number for action in plan.actions} - set(actions)
         for number, action in list(actions.items()):
             if missing & {*action.needs, *action.after}:
@@ -109,7 +111,8 @@ class Agenda:
         self.under_way[action.thing] = UnderWay(0, action, target=action.target.id if action.target is not None else "")
 
     def _busy(self, now: float) -> int:
-        return sum(1 for each in self.under_way.values() if each.writes and not _is_slow(each, now))
+        settling = len(self._settling) if self._pending.settle else 0
+        return settling + sum(1 for each in self.under_way.values() if (each.writes or self._pending.settle) and not _is_slow(each, now))
 
     def ended(self, action: Action, outcome: Outcome) -> None:
         """Take in what became of an action."""
@@ -118,11 +121,17 @@ class Agenda:
             self._pending.ended.add(action.number)
             if outcome.good:
                 self._pending.good.add(action.number)
+        if outcome.result is Result.DONE and action.kind is Kind.MOVE_ROUTER and self._pending.settle:
+            self._settling.add(action.thing)
         if outcome.result is Result.DONE and action.kind is not Kind.FENCE:
             self._in_a_row += 1
             if self._in_a_row >= RECOVERY and self._allowed < self._pending.most:
                 self._allowed += 1
                 self._in_a_row = 0
+
+    def settled(self, thing: str) -> None:
+        """A router that was moved works, or is not waited for any longer."""
+        self._settling.discard(thing)
 
     def overloaded(self) -> None:
         """Neutron's API has shown that it was asked too much at once, or was not there."""

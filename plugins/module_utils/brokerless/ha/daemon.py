@@ -34,6 +34,7 @@ from .neutron_api import ApiError, NeutronApi
 from .plan import Action, Plan
 from .plugins import Plugin
 from .policy import PolicySettings
+from .settling import Settling
 from .snapshot import DHCP, L3, Agent, Snapshot, SnapshotError, agent_from_api, heartbeat_from_message, snapshot_from_api
 from .watch import Watch
 
@@ -159,6 +160,8 @@ class Daemon:
         needs = self.watch.needs(now, busy=reign is not None and not reign.executor.idle, leads=reign is not None)
         if needs.agents:
             self._ask("agents", self._read_agents)
+        if needs.settling:
+            self._ask("settling", functools.partial(self._read_settling, needs.settling))
         if needs.poll:
             self._ask("poll", self._read_poll)
         if needs.snapshot:
@@ -167,6 +170,7 @@ class Daemon:
         if reign is not None:
             for move in self.watch.to_finish(now):
                 reign.finish(move)
+            self._let_settle(reign, now)
             reign.executor.tick()
         self._tell_alarms()
 
@@ -275,6 +279,31 @@ class Daemon:
 
         return take
 
+    def _read_settling(self, routers: tuple[str, ...]) -> Job:
+        """Read what tells whether routers work that were moved: one list, and another if they have floating IPs."""
+        known = self.watch.snapshot.routers
+        ports = self._parts.api.ports_of(routers)
+        floating = [router for router in routers if router in known and known[router].floating_ips]
+        floating_ips = self._parts.api.floating_ips_of(floating) if floating else []
+
+        def take() -> None:
+            self._answered("settling")
+            for settled in self.watch.read_settling(routers, ports, floating_ips, time.monotonic()):
+                LOG.info("%s", settled)
+                self._deaths.settled(settled.seconds)
+                self._audit.write("settled", id=settled.router, target=settled.agent.host, seconds=round(settled.seconds, 3))
+
+        return take
+
+    def _let_settle(self, reign: _Reign, now: float) -> None:
+        """Let go of routers that work, and of those that had their time; what a drain had for them next is then planned anew."""
+        for settled in self.watch.settling.overdue(now):
+            LOG.warning("%s; look at the L3 agent and the switch agent there", settled)
+            self._audit.write("unsettled", id=settled.router, target=settled.agent.host, seconds=round(settled.seconds, 3), missing=settled.missing)
+            if self.watch.plan.settle:
+                reign.executor.replace(Plan(""))
+        reign.release(self.watch.settling)
+
     # --- plans -------------------------------------------------------------------------------------------------------------------------------
 
     def _plan(self, snapshot: Snapshot) -> None:
@@ -325,6 +354,8 @@ class Daemon:
             self._deaths.ended(action, happening.seconds, self.watch.snapshot, time.monotonic())
             if self._reign is not None:
                 self.watch.open_moves(self._reign.open_moves())
+                self._reign.settling.add(action.thing)
+                self._reign.release(self.watch.settling)
         elif happening.what == "began":
             LOG.info("%s begins: %s", way, happening.text)
         else:
@@ -367,6 +398,7 @@ class Daemon:
         LOG.warning("%s leads no more: %s", self._settings.name, why)
         self._audit.write("leads no more", reason=why)
         self._terms.submit(reign.end, finish=finish)
+        self.watch.settling.forget(self.watch.settling.where())
 
     # --- the operator ------------------------------------------------------------------------------------------------------------------------
 
@@ -443,6 +475,8 @@ class Daemon:
             "open_moves": len(watch.broken),
             "under_way": len(reign.executor.under_way()) if reign else 0,
             "waiting": reign.executor.waiting if reign else 0,
+            "settling": len(watch.settling.waiting),
+            "unsettled": len(watch.settling.late()),
             "unplaced": len(watch.plan.unplaced),
             "api_faults": len(self._api_faults),
             "dry_run": self._settings.dry_run,
@@ -478,6 +512,7 @@ class Daemon:
             "plan": watch.plan.to_json(watch.snapshot),
             "under_way": [str(action) for action in reign.executor.under_way()] if reign else [],
             "waiting": reign.executor.waiting if reign else 0,
+            "settling": watch.settling.waiting,
             "broken": [move.router for move in watch.broken],
             "outcomes": {f"{action}: {result}": count for (action, result), count in sorted(watch.tally.outcomes.items())},
             "alarms": watch.alarms(),
@@ -501,6 +536,8 @@ class _Reign:
             QueueJournal(parts.urls, JOURNAL_QUEUE) if parts.urls and settings.leader != "single" else FileJournal(_journal_path(settings.state_dir))
         )
         hooks = Hooks(settings.fence_command, settings.before_move, settings.after_move, settings.command_timeout)
+        self.settling: set[str] = set()
+        """Routers that were moved, and that the executor may wait for."""
         self.executor = Executor(parts.api, self.journal, self, tell, hooks, settings.pause)
         self._commands = CommandServer(parts.urls, on_command) if parts.urls else None
         if self._commands is not None:
@@ -524,6 +561,12 @@ class _Reign:
         """Go on with a broken move."""
         if not self._parts.settings.daemon.dry_run:
             self.executor.finish(move)
+
+    def release(self, settling: Settling) -> None:
+        """Let the executor wait no longer for routers that are not watched any more, or have had their time."""
+        for router in [each for each in self.settling if not settling.waits_for(each)]:
+            self.settling.discard(router)
+            self.executor.settled(router)
 
     def open_moves(self) -> list[OpenMove]:
         """Return the moves in the journal."""

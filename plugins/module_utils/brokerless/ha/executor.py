@@ -127,6 +127,11 @@ class Executor:
                 return
             self._threads.submit(self._run, action, errand(action))
 
+    def settled(self, router: str) -> None:
+        """Wait for a router that was moved no longer: it works where it went, or has had its time."""
+        with self._lock:
+            self._agenda.settled(router)
+
     @property
     def idle(self) -> bool:
         """Whether nothing is under way or waits."""

@@ -30,6 +30,7 @@ _HISTOGRAMS = {
     "detect_seconds": "Seconds from the last heartbeat of an agent until it was called dead, of agents that were heard.",
     "decide_seconds": "Seconds from then until there was a plan that moves something off it.",
     "converge_seconds": "Seconds from then until nothing was left on it.",
+    "settle_seconds": "Seconds from when a router was on its new agent until its ports and floating IPs were ACTIVE there.",
 }
 _GAUGES = {
     "leader": "1 if this replica leads.",
@@ -39,6 +40,8 @@ _GAUGES = {
     "open_moves": "Moves that were begun and not ended: their routers may have no agent.",
     "under_way": "Actions that are under way.",
     "waiting": "Actions of the plan that have not begun.",
+    "settling": "Routers that were moved and are waited for until they work where they went.",
+    "unsettled": "Routers that were moved and did not come to work in time.",
     "unplaced": "Routers and networks that have nowhere to go.",
     "api_faults": "Questions to Neutron that had no answer the last time.",
     "dry_run": "1 if nothing is changed.",
@@ -102,6 +105,10 @@ class Deaths:
         source = action.source
         if source is not None and source.id in self._unfinished and not snapshot.hosted_by(source.id):
             self.seconds["converge_seconds"].observe(now - self._unfinished.pop(source.id))
+
+    def settled(self, seconds: float) -> None:
+        """A router that was moved works after so long."""
+        self.seconds["settle_seconds"].observe(seconds)
 
     def figures(self) -> dict[str, list[tuple[str, str, list[tuple[str, float]], float]]]:
         """Return a copy for another thread: (metric, kind of action, buckets, sum) of each histogram, under `histograms`."""

@@ -9,7 +9,7 @@ body as if it were a result, or nothing at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +194,15 @@ class NeutronApi:
     def floating_ips(self) -> list[Mapping[str, Any]]:
         """Return the floating IPs, with what counts here of each."""
         return self._list("/floatingips", "floatingips", fields=["id", "router_id"])
+
+    def ports_of(self, routers: Collection[str]) -> list[Mapping[str, Any]]:
+        """Return the ports of some routers, with what tells whether they work."""
+        fields = ["id", "device_id", "device_owner", "status", "admin_state_up", "binding:host_id"]
+        return self._list("/ports", "ports", fields=fields, device_id=sorted(routers))
+
+    def floating_ips_of(self, routers: Collection[str]) -> list[Mapping[str, Any]]:
+        """Return the floating IPs of some routers, with what tells whether they work."""
+        return self._list("/floatingips", "floatingips", fields=["id", "router_id", "status"], router_id=sorted(routers))
 
     def hosted_by(self, agent_id: str, agent_type: str) -> list[Mapping[str, Any]]:
         """Return the ids of the routers or networks that an agent hosts."""

@@ -67,13 +67,17 @@ class Unplaced:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order, at most `in_flight` moves at a time; what can't be done; and what is left alone, with the reason (`notes`)."""
+    """What to do, in this order, at most `in_flight` moves at a time; what can't be done; and what is left alone, with the reason (`notes`).
+
+    With `settle` a move is in flight until its router works where it went, or has had its time for that.
+    """
 
     purpose: str
     actions: tuple[Action, ...] = ()
     unplaced: tuple[Unplaced, ...] = ()
     notes: tuple[str, ...] = ()
     in_flight: int = 1
+    settle: bool = False
 
     def __bool__(self) -> bool:
         """Whether there is something to do."""

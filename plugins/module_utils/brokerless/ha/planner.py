@@ -52,7 +52,7 @@ def plan_watch(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings,
     """Plan what rpcdaemon does by itself: leave dead agents, go on with drains, serve networks, adopt orphans, move back within the budget."""
     planner = _Planner(snapshot, judgement, policy, wishes)
     if planner.is_deaf():
-        return planner.finish("watch", policy.evacuate_in_flight)
+        return planner.finish("watch", hurry=True)
     dead = planner.dead_agents()
     planner.leave(dead | planner.agents_on(wishes.draining, "its host is drained"))
     planner.serve_networks()
@@ -60,7 +60,7 @@ def plan_watch(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings,
     if wishes.failback_moves and not planner.in_trouble():
         planner.even_out(wishes.failback_moves, None)
     planner.disable_drained()
-    return planner.finish("watch", policy.evacuate_in_flight if dead else policy.drain_in_flight)
+    return planner.finish("watch", hurry=bool(dead))
 
 
 def plan_drain(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, host: str, wishes: Wishes = NO_WISHES) -> Plan:
@@ -68,14 +68,14 @@ def plan_drain(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings,
     wishes = replace(wishes, draining=wishes.draining | {host})
     planner = _Planner(snapshot, judgement, policy, wishes)
     if planner.is_deaf():
-        return planner.finish(f"drain {host}", policy.drain_in_flight)
+        return planner.finish(f"drain {host}")
     agents = planner.agents_on({host}, "its host is drained")
     if not agents:
         planner.notes.append(f"{host} has no {' and no '.join(sorted(wishes.managed))}: nothing to drain")
     planner.leave(agents)
     planner.leave_networks()
     planner.disable_drained()
-    return planner.finish(f"drain {host}", policy.drain_in_flight)
+    return planner.finish(f"drain {host}")
 
 
 def plan_undrain(
@@ -87,7 +87,7 @@ def plan_undrain(
     if not planner.is_deaf():
         planner.even_out(budget, host)
         planner.serve_networks(host)
-    return planner.finish(f"undrain {host}", policy.drain_in_flight)
+    return planner.finish(f"undrain {host}")
 
 
 def plan_rebalance(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, wishes: Wishes = NO_WISHES, budget: int | None = None) -> Plan:
@@ -95,7 +95,7 @@ def plan_rebalance(snapshot: Snapshot, judgement: Judgement, policy: PolicySetti
     planner = _Planner(snapshot, judgement, policy, wishes)
     if not planner.is_deaf():
         planner.even_out(budget, None)
-    return planner.finish("rebalance", policy.drain_in_flight)
+    return planner.finish("rebalance")
 
 
 def what_if(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, hosts: Iterable[str], wishes: Wishes = NO_WISHES) -> Plan:
@@ -526,7 +526,7 @@ class _Planner:
         named = ", ".join(f"{host} {load}" for load, host in others[:4]) + (", ..." if len(others) > 4 else "")
         return f"{target.host} will host {loads[target.id]}, of {len(choice)} that can take it (others: {named})"
 
-    def finish(self, purpose: str, in_flight: int) -> Plan:
+    def finish(self, purpose: str, *, hurry: bool = False) -> Plan:
         """Put the actions into their order and number them from 1."""
         self._drafts.sort(key=lambda draft: draft.order)
         number = {id(draft): place for place, draft in enumerate(self._drafts, 1)}
@@ -545,7 +545,7 @@ class _Planner:
             )
             for draft in self._drafts
         )
-        return Plan(purpose, actions, tuple(self._unplaced), tuple(self.notes), in_flight)
+        return Plan(purpose, actions, tuple(self._unplaced), tuple(self.notes), **self._policy.carried_out(hurry=hurry))
 
 
 def _is_wired(router: Router) -> bool:

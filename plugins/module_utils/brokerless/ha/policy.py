@@ -124,6 +124,9 @@ class PolicySettings:
     failback_per_hour: int = _setting(0, "So many routers an hour are moved to agents that came back; 0 for none.", "moves", 0)
     drain_in_flight: int = _setting(1, "So many moves of a drain are under way at a time.", "moves", 1)
     evacuate_in_flight: int = _setting(2, "So many moves of an evacuation are under way at a time.", "moves", 1)
+    settle_within: float = _setting(
+        60.0, "So long a router that was moved may take until its ports and floating IPs are ACTIVE where it went; 0 to not look.", "s", 0
+    )
     disable_after_drain: bool = _setting(False, "Whether a drained agent gets admin_state_up false once nothing is left on it.")
 
     def __post_init__(self) -> None:
@@ -162,6 +165,12 @@ class PolicySettings:
             "guard_release_after": agent_down_time,
         }
         return cls(agent_down_time=agent_down_time, report_interval=report_interval, **{**derived, **chosen})
+
+    def carried_out(self, *, hurry: bool) -> dict[str, Any]:
+        """Return `in_flight` and `settle` of a plan that leaves a dead agent (`hurry`), or of one whose routers work where they are."""
+        if hurry:
+            return {"in_flight": self.evacuate_in_flight, "settle": False}
+        return {"in_flight": self.drain_in_flight, "settle": bool(self.settle_within)}
 
     @property
     def acts_after(self) -> float:

@@ -21,6 +21,7 @@ from .liveness import Judge, Judgement, State, Transition, Verdict
 from .plan import Action, Kind, Plan
 from .planner import Wishes, plan_rebalance, plan_undrain, plan_watch, what_if
 from .policy import PolicySettings
+from .settling import Settled, Settling
 from .snapshot import DHCP, L3, Agent, AgentKey, Heartbeat, Snapshot
 
 LOG = logging.getLogger("rpcdaemon")
@@ -41,11 +42,12 @@ LONGEST_FAILURE_PAUSE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the watch wants to be asked now. `snapshot` is the reason for one, empty if none is wanted."""
+    """What the watch wants to be asked now. `snapshot` is the reason for one, empty if none is wanted; `settling` are routers whose ports matter."""
 
     agents: bool = False
     poll: bool = False
     snapshot: str = ""
+    settling: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Watch:
         self.snapshot = Snapshot({})
         self.plan = Plan("")
         self.tally = _Tally()
+        self.settling = Settling(policy.settle_within)
         self._others = Coexistence(policy)
         self._failback = MoveBudget(policy.failback_per_hour)
         self._wishes: dict[str, HostWish] = {}
@@ -110,7 +113,7 @@ class Watch:
             self._want("networks or routers were created or deleted")
 
     def unanswered(self, question: str, trouble: str) -> None:
-        """Neutron did not answer one of the questions `agents`, `poll` or `snapshot`."""
+        """Neutron did not answer one of the questions `agents`, `poll`, `snapshot` or `settling`."""
         self._waits_for.discard(question)
         self._unanswered[question] = self._unanswered.get(question, 0) + 1
         self._api_trouble = trouble
@@ -154,7 +157,10 @@ class Watch:
             self._looked = now
             self._reason = ""
             self._waits_for.add("snapshot")
-        return Needs(agents, poll, reason)
+        settling = self.settling.to_ask(now) if leads and "settling" not in self._waits_for else ()
+        if settling:
+            self._waits_for.add("settling")
+        return Needs(agents, poll, reason, settling)
 
     @property
     def _polls(self) -> frozenset[str]:
@@ -195,7 +201,8 @@ class Watch:
         for action in acting:
             snapshot = _as_done(snapshot, action)
         self.snapshot = snapshot
-        self.plan = self._in_no_hurry(plan_watch(snapshot, self.judgement, self.policy, self.wishes(now, {action.thing for action in acting})))
+        self.settling.forget(each.router for each in self.settling.late() if each.router not in snapshot.hosted_by(each.agent.id))
+        self.plan = self._in_no_hurry(plan_watch(snapshot, self._judged, self.policy, self.wishes(now, {action.thing for action in acting})))
         self._forget_failures(now)
         waits = [failure.until for failure in self._failures.values() if failure.until > now]
         if self.plan.unplaced or self._others.stand_back(now):
@@ -214,7 +221,18 @@ class Watch:
             action.source is not None and (verdict := self.judgement.verdicts.get(action.source.id)) is not None and verdict.evacuate
             for action in plan.actions
         )
-        return plan if leaves_the_dead else replace(plan, in_flight=self.policy.drain_in_flight)
+        return plan if leaves_the_dead else replace(plan, **self.policy.carried_out(hurry=False))
+
+    @property
+    def _judged(self) -> Judgement:
+        """Return the judgement, in which agents on which routers do not work get more only if nobody else can have it."""
+        slow = self.settling.slow()
+        if not slow:
+            return self.judgement
+        verdicts = {
+            agent: replace(verdict, reluctance=verdict.reluctance or slow.get(agent, "")) for agent, verdict in self.judgement.verdicts.items()
+        }
+        return replace(self.judgement, verdicts=verdicts)
 
     def wishes(self, now: float, busy: Collection[str] = ()) -> Wishes:
         """Return what plans have to go by now."""
@@ -236,14 +254,14 @@ class Watch:
         """Return the plan of a `rebalance`, of an `undrain` of a host, of a `drain`, or `what-if` hosts died, of the newest snapshot."""
         wishes = self.wishes(now)
         if purpose == "rebalance":
-            return plan_rebalance(self.snapshot, self.judgement, self.policy, wishes, budget)
+            return plan_rebalance(self.snapshot, self._judged, self.policy, wishes, budget)
         if purpose == "undrain":
-            return plan_undrain(self.snapshot, self.judgement, self.policy, argument, wishes, budget)
+            return plan_undrain(self.snapshot, self._judged, self.policy, argument, wishes, budget)
         if purpose == "what-if":
-            return what_if(self.snapshot, self.judgement, self.policy, argument.replace(",", " ").split(), wishes)
+            return what_if(self.snapshot, self._judged, self.policy, argument.replace(",", " ").split(), wishes)
         if purpose == "drain":
             wishes = replace(wishes, draining=wishes.draining | {argument})
-        return plan_watch(self.snapshot, self.judgement, self.policy, wishes)
+        return plan_watch(self.snapshot, self._judged, self.policy, wishes)
 
     def still_wanted(self, action: Action) -> str:
         """Return why an action that was planned is not wanted any more, empty if it is."""
@@ -284,7 +302,7 @@ class Watch:
         if router is None or self.judgement.deaf:
             return None
         barred = dict.fromkeys(self.hosts_that_are("cordoned") | self.hosts_that_are("draining"), "its host is cordoned or drained")
-        usable = Eligibility(self.snapshot, self.judgement, barred).of_router(router).without(frozenset(refused))
+        usable = Eligibility(self.snapshot, self._judged, barred).of_router(router).without(frozenset(refused))
         return min(usable, key=lambda agent: (self.snapshot.load(agent), agent.host), default=None)
 
     # --- what was done -------------------------------------------------------------------------------------------------------------------
@@ -304,6 +322,7 @@ class Watch:
             self._failures.pop(action.thing, None)
             self._open.pop(action.thing, None)
             self.snapshot = _as_done(self.snapshot, replace(action, target=target))
+            self._let_settle(action, outcome, now)
         elif outcome.result is not Result.LOST:
             before = self._failures.get(action.thing, _Failure(0, 0.0, ""))
             pause = min(LONGEST_FAILURE_PAUSE, FAILURE_PAUSE * 2.0**before.count)
@@ -311,6 +330,20 @@ class Watch:
             self._open.pop(action.thing, None)
         if action.kind is Kind.MOVE_ROUTER and action.source is not None and self._is_failback(action.source):
             self._failback.spend(now)
+
+    def read_settling(
+        self, asked: Collection[str], ports: Iterable[Mapping[str, Any]], floating_ips: Iterable[Mapping[str, Any]], now: float
+    ) -> list[Settled]:
+        """Take in the ports and floating IPs of routers that were moved; return those that work now."""
+        self._answered("settling")
+        return self.settling.read(asked, ports, floating_ips, now)
+
+    def _let_settle(self, action: Action, outcome: Outcome, now: float) -> None:
+        """Watch whether a router works that is on one agent only, and that the agent has got by this."""
+        router = self.snapshot.routers.get(action.thing)
+        if router is None or router.ha or not router.admin_state_up or outcome.result is not Result.DONE or outcome.target is None:
+            return
+        self.settling.moved(router.id, outcome.target, now)
 
     def open_moves(self, moves: Iterable[OpenMove]) -> None:
         """Take in what the journal says was begun and not ended."""
@@ -381,6 +414,8 @@ class Watch:
             )
         for each in self.plan.unplaced:
             alarm("critical", "unplaced", f"{each.thing} ({each.name}) has nowhere to go: {each.reason}", each.thing)
+        for late in self.settling.late():
+            alarm("warning", "unsettled", str(late), late.router)
         for thing, failure in self._failures.items():
             alarm("warning", "failed", f"{thing}: {failure.why}", thing)
         return found

@@ -45,6 +45,7 @@ def test_a_status_names_agents_alarms_and_who_leads(capsys: pytest.CaptureFixtur
             "hosted": {"l3-net1": 1},
             "hosts": {"draining": ["net2"], "cordoned": []},
             "under_way": ["1. move router r1"],
+            "settling": ["r2"],
             "waiting": 3,
             "alarms": [{"level": "critical", "name": "dead", "subject": "L3 agent on net1", "text": "L3 agent on net1 is dead [sic]"}],
         }
@@ -54,6 +55,7 @@ def test_a_status_names_agents_alarms_and_who_leads(capsys: pytest.CaptureFixtur
         "ctl1 leads in term 7",
         "alive draining",
         "under way: 1. move router r1",
+        "until they work: routers r2",
         "3 actions wait",
         "CRITICAL dead: L3 agent on net1 is dead [sic]",
     ):

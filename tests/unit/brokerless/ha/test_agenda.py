@@ -108,3 +108,28 @@ def test_moves_keep_the_pause_between_their_beginnings() -> None:
     assert begun(agenda, 100.0) == [1]
     assert begun(agenda, 109.0) == []
     assert begun(agenda, 110.0) == [2]
+
+
+def test_a_drain_waits_until_what_it_moved_works() -> None:
+    agenda = Agenda()
+    agenda.replace(Plan("", (move(1), move(2), move(3)), settle=True))
+    assert begun(agenda) == [1]
+    agenda.under_way["r1"].writes = False
+    assert begun(agenda) == [], "it is not known yet whether it came true"
+    agenda.ended(move(1), DONE)
+    assert begun(agenda) == []
+    agenda.replace(Plan("", (move(2), move(3)), settle=True))
+    assert begun(agenda) == [], "a new plan waits for it as well"
+    agenda.settled("r1")
+    assert begun(agenda) == [2]
+    agenda.ended(move(2), FAILED)
+    assert begun(agenda) == [3], "what failed is where it was"
+
+
+def test_an_evacuation_waits_for_nothing_that_a_drain_has_moved() -> None:
+    agenda = Agenda()
+    agenda.replace(Plan("", (move(1), move(2)), settle=True))
+    assert begun(agenda) == [1]
+    agenda.ended(move(1), DONE)
+    agenda.replace(Plan("", (move(3),), in_flight=2))
+    assert begun(agenda) == [3]

@@ -77,7 +77,9 @@ def test_each_figure_becomes_a_sample() -> None:
     deaths = Deaths()
     deaths.changed(*state(State.DEAD), now=1000.0)
     deaths.ended(move("r1"), 1.5, hosting(), 1004.0)
+    deaths.settled(6.5)
     gauges = ("leader", "deaf", "guard_frozen", "lag_seconds", "open_moves", "under_way", "waiting", "unplaced", "api_faults", "dry_run")
+    gauges += ("settling", "unsettled")
     figures: dict[str, Any] = {
         **deaths.figures(),
         **{name: number for number, name in enumerate(gauges)},
@@ -91,6 +93,7 @@ def test_each_figure_becomes_a_sample() -> None:
     assert samples["rpcdaemon_start_time_seconds",] == 5.0
     assert [samples[f"rpcdaemon_{name}",] for name in gauges] == list(range(len(gauges)))
     assert samples["rpcdaemon_detect_seconds_sum",] == 90.0
+    assert samples["rpcdaemon_settle_seconds_sum",] == 6.5
     assert samples["rpcdaemon_action_seconds_count", "move router"] == 1
     assert samples["rpcdaemon_agents", L3, "dead"] == 1
     assert samples["rpcdaemon_alarms", "dead", "critical"] == 1

@@ -61,7 +61,7 @@ def test_nothing_is_planned_while_all_is_well(cloud: Cloud) -> None:
     cloud.router("r1", "net1", networks=("n1",))
     plan = watch(cloud, wishes=Wishes())
     assert not plan
-    assert plan == Plan("watch", in_flight=POLICY.drain_in_flight)
+    assert plan == Plan("watch", **POLICY.carried_out(hurry=False))
 
 
 def test_sixty_routers_of_a_dead_agent_are_spread_evenly(cloud: Cloud) -> None:
@@ -829,7 +829,7 @@ def test_two_thousand_routers_and_a_hundred_agents_take_work_in_proportion() -> 
     snapshot, judgement = cloud.snapshot(), cloud.judgement()
     planner = planner_module._Planner(snapshot, judgement, POLICY, ONLY_L3)
     planner.leave(planner.dead_agents())
-    after = loads(apply(snapshot, planner.finish("test", 1)))
+    after = loads(apply(snapshot, planner.finish("test")))
     assert planner.eligibility.checks == 100 * 4
     assert planner._placement.steps <= 2 * 2000 * 100
     assert max(after.values()) - min(after[f"net{number:03}"] for number in range(1, 100)) <= 1

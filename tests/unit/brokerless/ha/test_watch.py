@@ -149,6 +149,42 @@ def test_a_drain_is_taken_up_one_at_a_time_and_ends_with_the_wish(story: Story) 
     assert "is alive again" in story.watch.still_wanted(move)
 
 
+def test_a_drain_looks_whether_what_it_moved_works_and_prefers_others_to_where_it_does_not(story: Story) -> None:
+    story.watch.wish(HostWish("net1", "draining", 0.0), "net1")
+    assert len(story.looks()) == 2
+    assert story.watch.plan.settle
+    first, second = story.watch.plan.actions
+    assert first.target is not None
+    story.moves(first.thing, "net1", first.target.host)
+    story.watch.ended(first, Outcome(Result.DONE, "", first.target), story.now)
+    assert story.needs().settling == (first.thing,)
+    assert story.needs().settling == (), "one question at a time"
+    port = {"device_id": first.thing, "device_owner": "network:router_interface", "status": "DOWN", "binding:host_id": first.target.host}
+    assert story.watch.read_settling([first.thing], [port], [], story.now) == []
+    (late,) = story.watch.settling.overdue(story.now + POLICY.settle_within)
+    assert "1 of its 1 ports are not ACTIVE" in str(late)
+    assert ("warning", "unsettled") in {(alarm["level"], alarm["name"]) for alarm in story.watch.alarms()}
+    assert story.looks() == [("move router", second.thing)]
+    (left,) = story.watch.plan.actions
+    assert left.target is not None
+    assert left.target.host != first.target.host
+    assert "do not work there" in left.refused[first.target.id]
+    (works,) = story.watch.read_settling([first.thing], [{**port, "status": "ACTIVE"}], [], story.now)
+    assert works.router == first.thing
+    assert "unsettled" not in {alarm["name"] for alarm in story.watch.alarms()}
+
+
+def test_a_router_that_left_where_it_did_not_work_is_watched_no_more(story: Story) -> None:
+    story.watch.wish(HostWish("net1", "draining", 0.0), "net1")
+    story.looks()
+    first = story.watch.plan.actions[0]
+    assert first.target is not None
+    story.watch.ended(first, Outcome(Result.DONE, "", first.target), story.now)
+    story.watch.settling.overdue(story.now + POLICY.settle_within)
+    story.looks()
+    assert story.watch.settling.late() == []
+
+
 def test_what_failed_is_left_alone_for_a_while(story: Story) -> None:
     story.silent.add("net1")
     story.passes(20)
