@@ -17,16 +17,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..ha.broker_urls import broker_urls
+from ..ha.broker_urls import broker_urls, shown
 from ..ha.bus.rabbit import ROUTING_KEYS, RabbitBus, RabbitSettings
 from ..ha.config import DEFAULT_CONFIG_FILE, FIRST_CONFIG_FILE, ConfigError, Settings, level_of, read_settings
 from ..ha.control import NobodyLeads, ask
-from ..ha.daemon import Daemon, Parts
+from ..ha.daemon import Daemon, Parts, log_of
 from ..ha.leader.lease import Leadership
 from ..ha.leader.rabbit import RabbitLeaderSettings, RabbitLeadership
 from ..ha.leader.single import SingleLeader
 from ..ha.neutron_api import CredentialsError, NeutronApi, NeutronSettings, connect, read_conffile
 from ..ha.plugins import load_plugins
+from ..ha.policy import PolicySettings
+from ..ha.snapshot import DHCP, L3
 from ..rpc.receiver.systemd_notify import SystemdNotifier
 from ..soft_import import MissingDependency
 from ..version import VERSION
@@ -112,20 +114,29 @@ def _serve(settings: Settings, *, foreground: bool, debug: bool) -> int:
     parts = make_parts(settings)
     with contextlib.ExitStack() as closing:
         if not foreground:
-            lock = _locked_pidfile(Path(settings.daemon.pidfile), closing)
+            lock = _locked_pidfile(Path(settings.daemon.pidfile).absolute(), closing)
+            _log_to(settings, debug=debug)
             _go_into_background()
             lock.seek(0)
             lock.truncate()
             lock.write(f"{os.getpid()}\n")
             lock.flush()
-        _log_to("" if foreground else settings.daemon.logfile, "DEBUG" if debug else settings.daemon.loglevel)
+        else:
+            _log_to(settings, debug=debug, foreground=True)
         notifier = SystemdNotifier(os.environ)
-        daemon = Daemon(parts, lambda: notifier.notify("WATCHDOG=1"))
+        try:
+            daemon = Daemon(parts, lambda: notifier.notify("WATCHDOG=1"))
+        except REFUSALS as error:
+            # in the background nobody is told but by the log
+            LOG.critical("rpcdaemon can't start: %s", error)
+            raise
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_told: daemon.stop())
         if not foreground:
-            signal.signal(signal.SIGHUP, lambda *_told: _log_to(settings.daemon.logfile, settings.daemon.loglevel))
+            signal.signal(signal.SIGHUP, lambda *_told: _log_to(settings, debug=debug))
         LOG.info("rpcdaemon %s, plugins %s, %s", VERSION, " ".join(settings.daemon.plugins), settings.source)
+        for note in parts.notes:
+            LOG.info("%s", note)
         notifier.notify("READY=1")
         daemon.run()
         LOG.info("rpcdaemon ends")
@@ -146,7 +157,8 @@ def make_parts(settings: Settings) -> Parts:
     conf, neutron = read_conffile(settings.plugin_settings.conffile)
     timeout = settings.plugin_settings.timeout
     urls = bus_urls(settings, neutron)
-    connection = connect(conf, settings.plugin_settings.conffile, settings.daemon.cloud, settings.daemon.region)
+    connection, credentials = connect(conf, settings.plugin_settings.conffile, settings.daemon.cloud, settings.daemon.region)
+    policy = settings.policy(neutron.agent_down_time, neutron.report_interval)
     api = NeutronApi(connection, timeout, settings.daemon.name)
     bus = RabbitSettings(
         urls,
@@ -161,14 +173,23 @@ def make_parts(settings: Settings) -> Parts:
     )
     return Parts(
         settings=settings,
-        policy=settings.policy(neutron.agent_down_time, neutron.report_interval),
+        policy=policy,
         api=api,
         plugins=plugins,
         leadership=_leadership(settings, urls, timeout),
         urls=urls,
         source=lambda tell: RabbitBus(bus, tell),
         warnings=warnings,
+        notes=(
+            f"conffile {settings.plugin_settings.conffile or '(none)'}: {_intervals(policy)}; credentials for Neutron's API: {credentials}",
+            f"RabbitMQ: {', '.join(map(shown, urls))}",
+            *(f"{settings.source}: {each}" for each in settings.left_aside()),
+        ),
     )
+
+
+def _intervals(policy: PolicySettings) -> str:
+    return f"agent_down_time {policy.agent_down_time:g} s, report_interval {policy.report_interval:g} s"
 
 
 def bus_urls(settings: Settings, neutron: NeutronSettings) -> tuple[str, ...]:
@@ -191,9 +212,15 @@ def _leadership(settings: Settings, urls: tuple[str, ...], timeout: float) -> Le
     return RabbitLeadership(RabbitLeaderSettings(urls, queue_type=settings.daemon.leader_queue_type, lease=lease))
 
 
-def _log_to(path: str, level: str) -> None:
-    logging.basicConfig(filename=path or None, level=level_of(level), format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", force=True)
+def _log_to(settings: Settings, *, debug: bool, foreground: bool = False) -> None:
+    """Log to the file, or to standard error in the foreground, at the levels of the configuration file, or at DEBUG."""
+    level = "DEBUG" if debug else settings.daemon.loglevel
+    path = None if foreground else Path(settings.daemon.logfile).absolute()
+    logging.basicConfig(filename=path, level=level_of(level), format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", force=True)
     logging.getLogger("rpcdaemon").setLevel(level_of(level))
+    for agent_type, section in ((L3, settings.l3_agent), (DHCP, settings.dhcp_agent)):
+        if section is not None:
+            log_of(agent_type).setLevel(level_of("DEBUG" if debug else section.loglevel))
     for chatty in ("amqp", "urllib3", "keystoneauth", "openstack", "stevedore"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, level_of(level)))
 

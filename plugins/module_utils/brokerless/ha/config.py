@@ -90,7 +90,7 @@ class AgentPluginSettings:
     """Sections `[L3Agent]` and `[DHCPAgent]`."""
 
     conffile: str = _key("", "A Neutron configuration file: agent_down_time, credentials and the bus are read from it.", seed=True)
-    loglevel: str = _key("INFO", "As in [Daemon], for this plugin.", seed=True)
+    loglevel: str = _key("INFO", "As in [Daemon], for what is told of this plugin's agents and what they host.", seed=True)
     timeout: float = _key(20.0, "How long a call of Neutron's API may take.", seed=True, unit="s")
     queue_expire: float = _key(60.0, "How long RabbitMQ keeps our queue when we are gone.", seed=True, unit="s")
 
@@ -118,7 +118,8 @@ class DumpSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All sections. `others` are those of plugins that are not ours, as text; `chosen` the keys of `[Policy]` that the file has."""
+    """All sections. `others` are those of plugins that are not ours, as text; `chosen` the keys of `[Policy]` that the file has,
+    `unloaded` the sections of our plugins that the file has and does not load."""
 
     source: str
     daemon: DaemonSettings
@@ -127,6 +128,7 @@ class Settings:
     dump: DumpSettings | None
     chosen: Mapping[str, Any]
     others: Mapping[str, Mapping[str, str]]
+    unloaded: tuple[str, ...] = ()
 
     def policy(self, agent_down_time: float, report_interval: float) -> PolicySettings:
         """Return the policy, for Neutron's intervals (seconds) unless the file has others. Raises `ConfigError`."""
@@ -142,6 +144,18 @@ class Settings:
     def plugin_settings(self) -> AgentPluginSettings:
         """Return the section that says how to get at Neutron: that of the first plugin that has one."""
         return self.l3_agent or self.dhcp_agent or AgentPluginSettings()
+
+    def left_aside(self) -> list[str]:
+        """Return what the file says and is not gone by, each with the reason, for the log."""
+        found = [f"section [{name}] is not used: plugins does not load {name}" for name in self.unloaded]
+        if self.l3_agent and self.dhcp_agent:
+            for name in ("conffile", "timeout", "queue_expire"):
+                ours, theirs = getattr(self.l3_agent, name), getattr(self.dhcp_agent, name)
+                if ours != theirs:
+                    found.append(f"{name} of [DHCPAgent], {theirs}, is not used: both plugins go by that of [L3Agent], {ours}")
+        if self.dump and (self.l3_agent or self.dhcp_agent) and self.dump.queue != self.daemon.exchange:
+            found.append(f"queue of [Dump], {self.dump.queue}, is not used: the exchange that the other plugins listen to is, {self.daemon.exchange}")
+        return found
 
 
 SECTIONS: Mapping[str, type] = {
@@ -193,6 +207,7 @@ def _settings_from(path: str, sections: Mapping[str, Mapping[str, str]], default
         dump=section(DumpSettings, "Dump"),
         chosen=_values_of(PolicySettings, "Policy", sections.get("Policy", defaults), path, defaults),
         others={name: values for name, values in sections.items() if name not in SECTIONS},
+        unloaded=tuple(name for name in _SHORT.values() if name in sections and name not in plugins),
     )
 
 

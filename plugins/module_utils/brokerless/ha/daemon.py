@@ -59,6 +59,13 @@ class Parts:
     urls: tuple[str, ...]
     source: Callable[[Callable[[Event], None]], Source]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is logged at the start: where what it goes by is from, and what of the configuration file it does not go by."""
+
+
+def log_of(agent_type: str) -> logging.Logger:
+    """Return what tells of agents of a type and of what they host; its level is that of their plugin's section."""
+    return logging.getLogger({L3: "rpcdaemon.l3agent", DHCP: "rpcdaemon.dhcpagent"}.get(agent_type, "rpcdaemon"))
 
 
 class Daemon:
@@ -150,7 +157,8 @@ class Daemon:
 
     def _tick(self, now: float) -> None:
         for change in self.watch.tick(now, time.time()):
-            LOG.log(logging.WARNING if change.agent.agent_type in self.watch.managed else logging.INFO, "%s", change)
+            managed = change.agent.agent_type in self.watch.managed
+            log_of(change.agent.agent_type).log(logging.WARNING if managed else logging.INFO, "%s", change)
             self._deaths.changed(change, self.watch.judgement, now)
             self._audit.write(
                 "transition", agent=change.agent.id, host=change.agent.host, before=change.before, after=change.after, reason=change.reason
@@ -326,6 +334,7 @@ class Daemon:
 
     def _take_in(self, happening: Happening) -> None:
         action, outcome = happening.action, happening.outcome
+        log = log_of(action.agent_type)
         way = f"{action.kind} {action.thing}" + (f" from {action.source.host}" if action.source else "")
         way += f" to {action.target.host}" if action.target else ""
         self._audit.write(
@@ -341,7 +350,7 @@ class Daemon:
         )
         if happening.what == "ended" and outcome is not None:
             doubt = f"; {outcome.doubt}" if outcome.doubt else ""
-            LOG.log(
+            log.log(
                 logging.INFO if outcome.good else logging.WARNING,
                 "%s: %s in %.1f s: %s%s",
                 way,
@@ -357,9 +366,9 @@ class Daemon:
                 self._reign.settling.add(action.thing)
                 self._reign.release(self.watch.settling)
         elif happening.what == "began":
-            LOG.info("%s begins: %s", way, happening.text)
+            log.info("%s begins: %s", way, happening.text)
         else:
-            LOG.debug("%s: %s %s (%.3f s)", way, happening.what, happening.text, happening.seconds)
+            log.debug("%s: %s %s (%.3f s)", way, happening.what, happening.text, happening.seconds)
 
     # --- leadership --------------------------------------------------------------------------------------------------------------------------
 

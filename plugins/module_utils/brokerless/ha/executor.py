@@ -37,7 +37,7 @@ from .hosting_lists import HostingLists
 from .journal import Journal, JournalError, OpenMove
 from .neutron_api import ApiError, NeutronApi
 from .plan import Action, Kind, Plan
-from .snapshot import DHCP, L3, Agent
+from .snapshot import L3, Agent
 
 LOG = logging.getLogger("rpcdaemon.executor")
 
@@ -215,7 +215,7 @@ class Executor:
         if isinstance(wish, IsThere):
             return self._lists.is_there(wish.thing, wish.agent, wish.max_age)
         if isinstance(wish, Where):
-            return self._api.where(wish.thing, _type_of(action))
+            return self._api.where(wish.thing, action.agent_type)
         if isinstance(wish, Choose):
             return self._conditions.choose(wish.action, dict(wish.refused))
         if isinstance(wish, Fence):
@@ -269,10 +269,6 @@ class Executor:
         except ApiError as error:
             LOG.warning("what %s hosts could not be read: %s", agent, error)
             return None
-
-
-def _type_of(action: Action) -> str:
-    return DHCP if action.kind in {Kind.ADD_NETWORK, Kind.REMOVE_NETWORK} else L3
 
 
 def _agent(agent_id: str, host: str) -> Agent | None:

@@ -84,15 +84,15 @@ def _former_options() -> list[cfg.Opt]:
     return [cfg.StrOpt(name, secret=name == "admin_password") for name in ("auth_url", "admin_user", "admin_password", "admin_tenant_name")]
 
 
-def connect(conf: cfg.ConfigOpts, path: str, cloud: str = "", region: str = "") -> Any:
-    """Return openstacksdk's connection to the cloud.
+def connect(conf: cfg.ConfigOpts, path: str, cloud: str = "", region: str = "") -> tuple[Any, str]:
+    """Return openstacksdk's connection to the cloud, and where its credentials are from, for the log.
 
     The credentials are, in this order: `cloud`, an entry of clouds.yaml; the section `[keystone_authtoken]` of the configuration file that was read
     from `path`; the keys that the original read there; what `OS_...` variables say. Raises `CredentialsError`.
     """
     try:
         if cloud:
-            return openstack.connect(cloud=cloud, region_name=region or None, app_name=USER_AGENT)
+            return openstack.connect(cloud=cloud, region_name=region or None, app_name=USER_AGENT), f"cloud {cloud} of clouds.yaml"
         section = "keystone_authtoken"
         loading.register_auth_conf_options(conf, section)
         loading.register_session_conf_options(conf, section)
@@ -100,11 +100,12 @@ def connect(conf: cfg.ConfigOpts, path: str, cloud: str = "", region: str = "") 
         auth = loading.load_auth_from_conf_options(conf, section)
         if auth is not None:
             session = loading.load_session_from_conf_options(conf, section, auth=auth)
-            return openstack.connection.Connection(session=session, region_name=region or conf[section].region_name, app_name=USER_AGENT)
-        for former in (conf.AGENT, conf):
+            connection = openstack.connection.Connection(session=session, region_name=region or conf[section].region_name, app_name=USER_AGENT)
+            return connection, f"section [{section}] of {path}"
+        for former, name in ((conf.AGENT, "AGENT"), (conf, "DEFAULT")):
             if former.admin_user and former.auth_url:
-                return _connect_as_before(former, region)
-        return openstack.connect(region_name=region or None, app_name=USER_AGENT)
+                return _connect_as_before(former, region), f"admin_user and auth_url in section [{name}] of {path}"
+        return openstack.connect(region_name=region or None, app_name=USER_AGENT), "OS_... variables"
     except (auth_exceptions.ClientException, sdk_exceptions.SDKException, cfg.Error) as error:
         raise CredentialsError(
             f"no credentials for Neutron's API: {error}; they are looked for under `cloud` in clouds.yaml, in section [keystone_authtoken] of "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from .snapshot import Agent, Snapshot
+from .snapshot import DHCP, L3, Agent, Snapshot
 
 
 class Kind(StrEnum):
@@ -46,6 +46,13 @@ class Action:
     needs: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def agent_type(self) -> str:
+        """Return the type of the agents that it is about."""
+        if self.kind in {Kind.FENCE, Kind.DISABLE_AGENT} and self.source is not None:
+            return self.source.agent_type
+        return DHCP if self.kind in {Kind.ADD_NETWORK, Kind.REMOVE_NETWORK} else L3
 
     def __str__(self) -> str:
         way = (f" from {self.source.host}" if self.source else "") + (f" to {self.target.host}" if self.target else "")

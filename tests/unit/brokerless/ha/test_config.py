@@ -52,6 +52,17 @@ def test_the_seeds_file_means_what_it_meant(tmp_path: Path) -> None:
     assert found.dump is None, "the plugin is not among those to load"
 
 
+def test_what_is_not_gone_by_is_named(tmp_path: Path) -> None:
+    assert settings(tmp_path, SEED).left_aside() == ["section [Dump] is not used: plugins does not load Dump"]
+    other = "plugins = L3Agent DHCPAgent Dump\n[Dump]\nqueue = nova\n[DHCPAgent]\nconffile = /etc/other.conf\nqueue_expire = 5\n"
+    assert settings(tmp_path, f"[Daemon]\n{other}").left_aside() == [
+        "conffile of [DHCPAgent], /etc/other.conf, is not used: both plugins go by that of [L3Agent], ",
+        "queue_expire of [DHCPAgent], 5.0, is not used: both plugins go by that of [L3Agent], 60.0",
+        "queue of [Dump], nova, is not used: the exchange that the other plugins listen to is, neutron",
+    ]
+    assert settings(tmp_path, "[Daemon]\nplugins = Dump\n[Dump]\nqueue = nova\n").left_aside() == []
+
+
 def test_the_section_of_defaults_holds_for_all_sections(tmp_path: Path) -> None:
     found = settings(tmp_path, "[DEFAULT]\nloglevel = ERROR\nconffile = /etc/n.conf\n[Daemon]\nplugins = l3agent,dump\n")
     assert found.daemon.loglevel == "ERROR"
