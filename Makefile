@@ -59,15 +59,17 @@ demo: deps ## three hosts on this machine: deploy them, call between them, kill 
 test: deps ## everything below; the one command that decides
 	@.venv/bin/python tools/run_checks.py
 
-.PHONY: lint types unit functional sanity docs packaging
+.PHONY: lint types unit functional playbooks sanity docs packaging
 lint: deps ## ruff, ansible-lint (production), yamllint, shellcheck, changelog
 	@.venv/bin/python tools/run_checks.py lint
 types: deps ## mypy, strict
 	@.venv/bin/python tools/run_checks.py types
 unit: deps ## tests of single files (tests/unit)
 	@.venv/bin/python tools/run_checks.py unit
-functional: deps ## the cores under seeded faults (tests/simulation), then real receivers, processes and playbooks (tests/functional)
+functional: deps ## the cores under seeded faults (tests/simulation), then real receivers and processes (tests/functional)
 	@.venv/bin/python tools/run_checks.py functional
+playbooks: deps ## modules, roles and whole sites on hosts of this machine (tests/playbooks)
+	@.venv/bin/python tools/run_checks.py playbooks
 sanity: deps ## ansible-test sanity over a real copy of the tree
 	@.venv/bin/python tools/run_checks.py sanity
 docs: deps ## check the documentation and build it into docs/_build

@@ -3,7 +3,7 @@
 """Run the checks of this project: `python tools/run_checks.py [STEP]...`, all steps without arguments. `make test` calls it.
 
 Every step runs, whatever failed before it. A check that looked at nothing has failed, and so has a test run in which a test was skipped.
-Without arguments, the steps that only read the checkout run beside those that start processes and wait for them; what they say comes after.
+Without arguments, the steps that mostly compute run beside those whose processes mostly wait for each other; what they say comes after.
 The failures are listed at the end, and the last line counts the tests of all pytest runs; a failed check of another kind counts there as
 one failed test. The exit code is 0 only if nothing failed.
 """
@@ -31,7 +31,7 @@ from link_collection import link_collection
 RESULTS = CHECKOUT / ".cache" / "test-results"
 DOCS = CHECKOUT / "docs" / "_build"
 COLLECTION = "brokerless.openstack"
-BESIDE = ("lint", "types", "sanity", "docs", "packaging")
+BESIDE = ("lint", "types", "playbooks", "sanity", "docs", "packaging")
 """The steps that run in a process of their own when all do."""
 
 
@@ -164,11 +164,16 @@ def unit() -> Iterator[Result]:
 
 
 def functional() -> Iterator[Result]:
-    """The sans-IO cores under seeded faults, tests with real receivers, processes and playbooks, a short fuzz, hosts under fire for half a minute."""
+    """The sans-IO cores under seeded faults, tests with real receivers and processes, a short fuzz, hosts under fire for half a minute."""
     yield run_pytest("simulation", "tests/simulation")
     yield run_pytest("functional", "tests/functional")
     yield run_pytest("fuzz", "tests/fuzz")
     yield run_pytest("soak", "tests/soak")
+
+
+def playbooks() -> Iterator[Result]:
+    """Modules and roles in real plays, and whole sites on hosts of this machine."""
+    yield run_pytest("playbooks", "tests/playbooks")
 
 
 def neutron_lab() -> Iterator[Result]:
@@ -209,6 +214,7 @@ STEPS: dict[str, Callable[[], Iterator[Result]]] = {
     "types": types,
     "unit": unit,
     "functional": functional,
+    "playbooks": playbooks,
     "neutron-lab": neutron_lab,
     "sanity": sanity,
     "docs": docs,
@@ -250,8 +256,8 @@ class StepsBeside:
     def __init__(self, steps: list[str], place: Path) -> None:
         """Start them; `place` is an empty folder."""
         self._output, self._results = place / "output", place / "results.json"
-        # nice: what runs beside must not take time from tests that wait for each other's processes
-        command = ["nice", "-n", "15", sys.executable, __file__, *steps, "--results", str(self._results)]
+        # nice: what runs beside gives way to tests whose processes wait for each other
+        command = ["nice", "-n", "5", sys.executable, __file__, *steps, "--results", str(self._results)]
         with self._output.open("w", encoding="utf-8") as output:
             self._process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         self._steps = steps

@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""What the action plugin hands to the module. tests/functional/ansible runs both in real plays."""
+"""What the action plugin hands to the module. tests/playbooks runs both in real plays."""
 
 from __future__ import annotations
 

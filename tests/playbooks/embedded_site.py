@@ -15,7 +15,7 @@ from typing import Any
 
 from receiver_process import free_port, wait_until
 
-CALLBACKS = Path(__file__).parent / "ansible" / "callback_plugins"
+CALLBACKS = Path(__file__).parent / "callback_plugins"
 ADDRESSES = {"control1": "127.0.1.1", "compute1": "127.0.1.2", "compute2": "127.0.1.3"}
 
 
