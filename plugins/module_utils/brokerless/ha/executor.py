@@ -219,6 +219,8 @@ class Executor:
         if isinstance(wish, Choose):
             return self._conditions.choose(wish.action, dict(wish.refused))
         if isinstance(wish, Fence):
+            if why := self._conditions.may_write(self._api.time_limit):
+                raise Stopped(why)
             return self._hooks.run(self._hooks.fence, {"host": wish.agent.host, "agent": wish.agent.id})
         if isinstance(wish, Pause):
             self._stopped.wait(wish.seconds)

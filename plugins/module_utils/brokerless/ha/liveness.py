@@ -268,6 +268,9 @@ class Judge:
             if state is not before:
                 record.state, record.since = state, now
                 changes.append(Transition(agent, before, state, record.reason))
+                if state in {State.ALIVE, State.RETURNING} and (probe := self._probes.get(agent.host)) and not probe.up:
+                    # who is heard is not off any more
+                    del self._probes[agent.host]
             if self._penalty(record, now) < self._policy.flap_reuse:
                 record.damped = False
         self._guard.update(self._members(now), now)

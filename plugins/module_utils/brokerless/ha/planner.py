@@ -227,11 +227,14 @@ class _Planner:
             if agent.id not in self._snapshot.hosting:
                 self._stay.add(agent.id)
                 self.notes.append(f"{agent} is to be left, but what it hosts was not read")
+            unfenced = self._unfenced(agent)
             for router in self._hosted_routers(agent):
                 if agent.abilities.mode in COMPUTE_MODES:
                     self._leave_alone(router, agent, f"{agent} is in agent_mode {agent.abilities.mode}: its part of a router is not moved")
                 elif router.ha:
                     members[router.id] = router
+                elif unfenced:
+                    self._stay.add(agent.id)
                 else:
                     single.append(_Leaving(router, agent, agents[agent.id], self.eligibility.of_router(router), RANK_ROUTER))
         for router in sorted(members.values(), key=self._priority):
@@ -342,15 +345,33 @@ class _Planner:
             else:
                 self._leave_alone(router, source, f"{why}; no other agent can take a member", candidates.refused)
 
+    def _unfenced(self, agent: Agent) -> bool:
+        """Whether the agent's routers have to stay, as its host had to be fenced and was not."""
+        failed = self._wishes.stand_back.get(agent.host)
+        if not failed or not self._to_fence(agent) or self._policy.fencing_of(agent.host) is not Fencing.REQUIRE:
+            return False
+        self.notes.append(f"{agent} is dead, but its routers stay, as fencing is {Fencing.REQUIRE}: {failed}")
+        return True
+
+    def _to_fence(self, agent: Agent) -> bool:
+        """Whether the agent is dead and its namespaces may still forward, as far as it is known."""
+        verdict = self._verdict(agent)
+        dead = verdict is not None and verdict.state is State.DEAD and verdict.forwarding is not Forwarding.STOPPED
+        return dead and agent.host not in self._wishes.fenced
+
     def _fence_first(self, source: Agent, move: _Draft) -> None:
         """Let a move wait for the fencing of the host that it leaves, if that is dead and may still forward."""
         verdict = self._verdict(source)
         policy = self._policy.fencing_of(source.host)
-        if verdict is None or verdict.state is not State.DEAD or verdict.forwarding is Forwarding.STOPPED or source.host in self._wishes.fenced:
+        if verdict is None or not self._to_fence(source):
             return
         may = "its namespaces may still forward" if verdict.forwarding is Forwarding.MAY_FORWARD else "it is not known whether it still forwards"
         if policy is Fencing.NONE:
             move.reason += f"; {may}, and fencing is none: until the host is off or its agent is back there may be two of this router"
+            return
+        if failed := self._wishes.stand_back.get(source.host):
+            # try: it was tried
+            move.reason += f"; {may}, and there may be two of this router: {failed}"
             return
         if source.host not in self._fences:
             reason = f"{source} is dead and {may}; fencing is {policy}"

@@ -128,6 +128,7 @@ class Watch:
         """Judge; return which agents' states changed."""
         changes = self.judge.tick(now, wall)
         self.judgement = self.judge.judgement(now)
+        self._fenced -= {change.agent.host for change in changes if change.after in {State.ALIVE, State.RETURNING}}
         for change in changes:
             if change.agent.agent_type in self.managed and (change.before is State.DEAD or change.after in {State.DEAD, State.ALIVE}):
                 self._want(f"{change.agent} is {change.after}")
@@ -313,11 +314,9 @@ class Watch:
         self.tally.outcomes[key] = self.tally.outcomes.get(key, 0) + 1
         target = outcome.target or action.target
         self._ours |= {(action.thing, end.id) for end in (action.source, target) if end is not None}
-        if action.kind is Kind.FENCE:
-            if outcome.result is Result.DONE:
-                self._fenced.add(action.thing)
-                self.judge.probed(action.thing, up=False, detail="it was fenced", now=now)
-            return
+        if action.kind is Kind.FENCE and outcome.result is Result.DONE:
+            self._fenced.add(action.thing)
+            self.judge.probed(action.thing, up=False, detail="it was fenced", now=now)
         if outcome.good:
             self._failures.pop(action.thing, None)
             self._open.pop(action.thing, None)

@@ -336,6 +336,18 @@ def test_a_host_that_is_off_or_fenced_is_not_fenced_again(cloud: Cloud) -> None:
     assert only(watch(cloud, policy, replace(ONLY_L3, fenced=frozenset({"net1"})))).needs == ()
 
 
+def test_after_a_fencing_that_failed_routers_stay_if_it_is_required_and_leave_if_it_was_tried(cloud: Cloud) -> None:
+    cloud.router("r1", "net1")
+    cloud.dead("net1", kinds=("l3",), forwarding=Forwarding.MAY_FORWARD)
+    failed = replace(ONLY_L3, stand_back={"net1": "the power switch does not answer"})
+    required = watch(cloud, replace(POLICY, fencing=Fencing.REQUIRE), failed)
+    assert (required.actions, required.unplaced) == ((), ())
+    assert any("its routers stay" in note and "the power switch does not answer" in note for note in required.notes)
+    tried = only(watch(cloud, replace(POLICY, fencing=Fencing.TRY), failed))
+    assert (tried.kind, tried.after) == (Kind.MOVE_ROUTER, ())
+    assert "there may be two of this router: the power switch does not answer" in tried.reason
+
+
 def test_without_fencing_the_risk_is_said(cloud: Cloud) -> None:
     cloud.router("r1", "net1")
     cloud.dead("net1", kinds=("l3",), forwarding=Forwarding.MAY_FORWARD)

@@ -10,7 +10,7 @@ import pytest
 from brokerless.ha.errands import Outcome, Result
 from brokerless.ha.journal import HostWish, OpenMove
 from brokerless.ha.plan import Kind
-from brokerless.ha.policy import PolicySettings
+from brokerless.ha.policy import Fencing, PolicySettings
 from brokerless.ha.snapshot import L3, AgentKey, Heartbeat
 from brokerless.ha.watch import AGAIN_SECONDS, FAILURE_PAUSE, FINISH_SECONDS, QUICK_SECONDS, Needs, Watch
 from clouds import Cloud
@@ -183,6 +183,33 @@ def test_a_router_that_left_where_it_did_not_work_is_watched_no_more(story: Stor
     story.watch.settling.overdue(story.now + POLICY.settle_within)
     story.looks()
     assert story.watch.settling.late() == []
+
+
+def test_a_fencing_that_failed_is_alarmed_and_tried_again_later_and_holds_until_the_agent_is_back() -> None:
+    story = Story()
+    story.watch = Watch(replace(POLICY, fencing=Fencing.REQUIRE), [L3])
+    story.watch.judge.hearing.listening(story.now)
+    story.passes(5)
+    story.looks()
+    story.silent.add("net1")
+    story.passes(20)
+    assert story.looks() == [("fence", "net1"), ("move router", "r1"), ("move router", "r2")]
+    fence = story.watch.plan.actions[0]
+    story.watch.ended(fence, Outcome(Result.FAILED, "the power switch does not answer"), story.now)
+    assert any(alarm["name"] == "failed" and "the power switch does not answer" in alarm["text"] for alarm in story.watch.alarms())
+    assert story.looks() == []
+    story.passes(int(FAILURE_PAUSE) + 1)
+    assert story.needs().snapshot
+    assert len(story.looks()) == 3
+    story.watch.ended(story.watch.plan.actions[0], Outcome(Result.DONE, ""), story.now)
+    assert "failed" not in [alarm["name"] for alarm in story.watch.alarms()]
+    story.passes(1)
+    assert story.looks() == [("move router", "r1"), ("move router", "r2")]
+    story.silent.clear()
+    story.passes(20)
+    story.silent.add("net1")
+    story.passes(20)
+    assert story.looks()[0] == ("fence", "net1"), "it was on since"
 
 
 def test_what_failed_is_left_alone_for_a_while(story: Story) -> None:
