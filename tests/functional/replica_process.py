@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brokerless.ha.bus.base import Event, HearingBegan, HearingInterrupted, Heartbeat
+from brokerless.ha.bus.base import Event, HeardReport, HearingBegan, HearingInterrupted
 from brokerless.ha.bus.rabbit import RabbitBus, RabbitSettings
 from brokerless.ha.leader.lease import Leadership
 from brokerless.ha.leader.rabbit import RabbitLeaderSettings, RabbitLeadership
@@ -99,7 +99,7 @@ class Listener:
         return [type(event) for event in list(self.events) if isinstance(event, HearingBegan | HearingInterrupted)]
 
     def heartbeats(self) -> int:
-        return sum(isinstance(event, Heartbeat) for event in list(self.events))
+        return sum(isinstance(event, HeardReport) for event in list(self.events))
 
     def queue(self) -> str:
         return self._bus.queue

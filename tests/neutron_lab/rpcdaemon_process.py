@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -17,12 +16,12 @@ from typing import Any, Self
 from brokerless.ha.control import NobodyLeads, ask
 from lab import Lab
 from neutron_services import ApiRequest
-from receiver_process import PATIENCE, runtime_environment, wait_until
+from receiver_process import PATIENCE, wait_until
+from rpcdaemon_program import RPCDAEMON, environment
 
 READY_SECONDS = 90.0
 """How long it may take until a daemon that was started leads and judges."""
 
-PROGRAM = (sys.executable, "-c", "from brokerless.cmd.rpcdaemon import main; raise SystemExit(main())")
 OPERATOR = "operator"
 """Whose link to RabbitMQ is used for commands: no test cuts it."""
 
@@ -75,8 +74,8 @@ class RpcdaemonProcess:
     def start(self) -> None:
         """Start it, and return at once."""
         with self._log.open("ab") as log:
-            command = [*PROGRAM, "-c", str(self._config), "-d"]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
+            command = [*RPCDAEMON, "-c", str(self._config), "-d"]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
 
     def stop(self) -> None:
         """Ask it to end (SIGTERM), and return when it has; fails unless it ended well."""
@@ -121,7 +120,7 @@ class RpcdaemonProcess:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `rpcdaemon` with its configuration and these arguments to its end."""
-        return subprocess.run([*PROGRAM, "-c", str(self._config), *arguments], capture_output=True, text=True, check=False, env=_environment())
+        return subprocess.run([*RPCDAEMON, "-c", str(self._config), *arguments], capture_output=True, text=True, check=False, env=environment())
 
     def status(self) -> dict[str, Any]:
         """Return what the leader, whichever replica it is, says of itself; nothing while nobody leads."""
@@ -207,7 +206,3 @@ def _at(line: Mapping[str, Any]) -> float:
 
 def _section(name: str, options: Mapping[str, object]) -> str:
     return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in options.items())
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in runtime_environment().items() if not name.startswith("OS_")}

@@ -16,7 +16,7 @@ import kombu
 import pytest
 from amqp.exceptions import NotFound, ResourceLocked
 from brokerless.ha.broker_urls import broker_urls
-from brokerless.ha.bus.base import Event, HearingBegan, HearingInterrupted, Heartbeat, Lag, Overheard
+from brokerless.ha.bus.base import Event, HeardReport, HearingBegan, HearingInterrupted, Lag, Overheard
 from brokerless.ha.bus.rabbit import RabbitBus, RabbitSettings
 from rabbitmq_server import RabbitmqServer
 from receiver_process import free_port, wait_until
@@ -75,7 +75,7 @@ class Heard:
 
     @property
     def hosts(self) -> list[str]:
-        return [event.host for event in self.of(Heartbeat)]
+        return [event.host for event in self.of(HeardReport)]
 
     @property
     def hears(self) -> bool:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from brokerless.ha.bus.base import Event, HearingBegan, HearingInterrupted, Heartbeat
+from brokerless.ha.bus.base import Event, HeardReport, HearingBegan, HearingInterrupted
 from brokerless.ha.bus.tap import TapBus, TapSettings
 from brokerless.rpc.driver.connection import Connection
 from brokerless.rpc.json_bodies import encode_request
@@ -25,7 +25,7 @@ def test_heartbeats_are_heard_and_the_server_gets_them_all() -> None:
     with hosts(["control1"]) as (control,):
 
         def heard() -> list[str]:
-            return [event.host for event in list(events) if isinstance(event, Heartbeat)]
+            return [event.host for event in list(events) if isinstance(event, HeardReport)]
 
         def states() -> list[type]:
             return [type(event) for event in list(events) if isinstance(event, HearingBegan | HearingInterrupted)]

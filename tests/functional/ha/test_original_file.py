@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 from cloud_double import BusAgents, CloudDouble
 from rabbitmq_server import RabbitmqServer
-from receiver_process import runtime_environment, wait_until
+from receiver_process import wait_until
 from relay import Network
+from rpcdaemon_program import RPCDAEMON, environment
 from server_process import ADDRESS, system_programs
 
 PATIENCE = 60.0
@@ -114,11 +115,10 @@ class Host:
     def command(self, *arguments: str) -> list[str]:
         """Return how `rpcdaemon` is run there with these arguments."""
         inside = ["nsenter", "--preserve-credentials", "--user", "--net", "--mount", f"--target={self._init.pid}"]
-        return [*inside, sys.executable, "-c", "from brokerless.cmd.rpcdaemon import main; raise SystemExit(main())", *arguments]
+        return [*inside, *RPCDAEMON, *arguments]
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in runtime_environment().items() if not name.startswith("OS_")}
-        return kept | {"PATH": self._path}
+        return environment() | {"PATH": self._path}
 
     def rpcdaemon(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `rpcdaemon` to its end, which for a daemon is when it is in the background."""

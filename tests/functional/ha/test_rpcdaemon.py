@@ -8,15 +8,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rabbitmq_server import RabbitmqServer
 from receiver_process import free_port, wait_until
+from rpcdaemon_program import RPCDAEMON
 
-RPCDAEMON = [sys.executable, "-c", "from brokerless.cmd.rpcdaemon import main; raise SystemExit(main())"]
 PATIENCE = 60.0
 
 

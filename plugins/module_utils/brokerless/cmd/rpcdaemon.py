@@ -14,11 +14,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..ha.broker_urls import broker_urls, shown
 from ..ha.bus.rabbit import ROUTING_KEYS, RabbitBus, RabbitSettings
+from ..ha.bus.recording import Recorder, recordings_of
 from ..ha.config import DEFAULT_CONFIG_FILE, FIRST_CONFIG_FILE, ConfigError, Settings, level_of, read_settings
 from ..ha.control import NobodyLeads, ask
 from ..ha.daemon import Daemon, Parts, log_of
@@ -28,11 +30,12 @@ from ..ha.leader.single import SingleLeader
 from ..ha.neutron_api import CredentialsError, NeutronApi, NeutronSettings, connect, read_conffile
 from ..ha.plugins import load_plugins
 from ..ha.policy import PolicySettings
+from ..ha.replay import Decision, replay
 from ..ha.snapshot import DHCP, L3
 from ..rpc.receiver.systemd_notify import SystemdNotifier
 from ..soft_import import MissingDependency
 from ..version import VERSION
-from .rpcdaemon_shown import show_plan, show_status
+from .rpcdaemon_shown import show_decisions, show_plan, show_status
 
 LOG = logging.getLogger("rpcdaemon")
 LOG_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
@@ -43,6 +46,7 @@ EXIT_OK, EXIT_WARNING, EXIT_CRITICAL, EXIT_UNKNOWN = range(4)
 LEASE_MARGIN = 10.0
 """So many seconds the lease of the leader is longer than a call of Neutron's API may take."""
 DRAIN_LOOK_SECONDS = 2.0
+RECORDING_FILES = 4
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=float, default=10.0, metavar="SECONDS", help="how long a command waits for the leader's answer; default %(default)g"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands, which the daemon that leads obeys")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands, which the daemon that leads obeys, but for replay")
     _command(commands, "status", "agents, what is known of them, and what is under way")
     plan = _command(commands, "plan", "what it would do now, and why")
     plan.add_argument("--what-if", metavar="HOST[,HOST]", help="as if these hosts had died")
@@ -71,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     rebalance = _command(commands, "rebalance", "even out the numbers of routers", writes=True)
     rebalance.add_argument("--budget", type=int, metavar="MOVES", help="make no more moves than this")
     _command(commands, "release", "let the mass-failure guard go: evacuate what is dead, though it is much")
+    recorded = _command(commands, "replay", "judge and plan what was recorded, with this configuration file, offline")
+    recorded.add_argument("files", nargs="+", type=Path, metavar="RECORDING", help="the file that [Dump] record names, or files of it, oldest first")
     return parser
 
 
@@ -90,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = parsed.config or (FIRST_CONFIG_FILE if Path(FIRST_CONFIG_FILE).exists() else DEFAULT_CONFIG_FILE)
         settings = read_settings(path)
+        if parsed.command == "replay":
+            return _replay(parsed, settings)
         if parsed.command:
             return _obey(parsed, settings)
         if parsed.check:
@@ -153,7 +161,8 @@ def _could_start(settings: Settings) -> int:
 
 def make_parts(settings: Settings) -> Parts:
     """Return what the daemon is made of, by its configuration. Raises what `REFUSALS` names."""
-    plugins = load_plugins(settings)
+    recorder = _recorder(settings)
+    plugins = load_plugins(settings, recorder)
     conf, neutron = read_conffile(settings.plugin_settings.conffile)
     timeout = settings.plugin_settings.timeout
     urls = bus_urls(settings, neutron)
@@ -180,12 +189,21 @@ def make_parts(settings: Settings) -> Parts:
         urls=urls,
         source=lambda tell: RabbitBus(bus, tell),
         warnings=warnings,
+        recorder=recorder,
         notes=(
             f"conffile {settings.plugin_settings.conffile or '(none)'}: {_intervals(policy)}; credentials for Neutron's API: {credentials}",
             f"RabbitMQ: {', '.join(map(shown, urls))}",
             *(f"{settings.source}: {each}" for each in settings.left_aside()),
         ),
     )
+
+
+def _recorder(settings: Settings) -> Recorder | None:
+    """Return what records, None if nothing does; nothing is opened yet."""
+    dump = settings.dump
+    if dump is None or not dump.record:
+        return None
+    return Recorder(Path(dump.record).absolute(), (dump.record_size << 20) // RECORDING_FILES, RECORDING_FILES)
 
 
 def _intervals(policy: PolicySettings) -> str:
@@ -281,6 +299,23 @@ def _obey(parsed: argparse.Namespace, settings: Settings) -> int:
     if parsed.command == "drain" and not parsed.no_wait:
         return _wait_until_empty(parsed, asked)
     return _shown(answer, parsed.json, show_plan if "plan" in answer else _show_answer)
+
+
+def _replay(parsed: argparse.Namespace, settings: Settings) -> int:
+    """Show what was decided, or would have been with this configuration."""
+    _conf, neutron = read_conffile(settings.plugin_settings.conffile)
+    policy = settings.policy(neutron.agent_down_time, neutron.report_interval)
+    managed = frozenset[str]().union(*(plugin.manages for plugin in load_plugins(settings)))
+    files: list[Path] = parsed.files
+    decisions: list[Decision] = []
+    logging.getLogger("rpcdaemon").setLevel(logging.CRITICAL)
+    summary = replay(recordings_of(files[0]) if len(files) == 1 else files, policy, managed, decisions.append)
+    if parsed.json:
+        found = {"decisions": [each.to_json() for each in decisions], **asdict(summary)}
+        sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
+    else:
+        show_decisions(decisions, summary)
+    return 0
 
 
 def _shown(answer: Mapping[str, Any], as_json: bool, show: Any) -> int:

@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..ha.replay import Decision, Summary
 from ..soft_import import soft_import
 
 if TYPE_CHECKING:
-    from rich import console, table
+    from rich import console, markup, table
 else:
     console = soft_import("rich.console", "rich")
+    markup = soft_import("rich.markup", "rich")
     table = soft_import("rich.table", "rich")
 
 _COLOURS = {"alive": "green", "suspect": "yellow", "returning": "yellow", "dead": "red", "unknown": "dim"}
@@ -63,3 +66,34 @@ def show_plan(answer: Mapping[str, Any]) -> None:
         out.print(f"no place for {each['id']} ({each['name']}): {each['reason']}", markup=False, style="red")
     for note in plan["notes"]:
         out.print(note, markup=False)
+
+
+def show_decisions(decisions: Iterable[Decision], summary: Summary) -> None:
+    """Print what a replay found: when, what, and why."""
+    out = console.Console(highlight=False)
+    then = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in summary.others.items())
+    out.print(f"{summary.heartbeats} reports in {summary.seconds:.0f} s; thresholds {f'other than those of then: {then}' if then else 'as then'}")
+    if summary.damaged:
+        out.print(f"{summary.damaged} of {summary.lines} lines were not understood", style="yellow")
+    rows = table.Table("when (UTC)", "what", "which", "why")
+    for each in decisions:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each.at))
+        for what, which, why in _rows_of(each):
+            rows.add_row(when, what, markup.escape(which), markup.escape(why))
+            when = ""
+    out.print(rows if rows.row_count else "nothing was decided")
+
+
+def _rows_of(decision: Decision) -> Iterator[tuple[str, str, str]]:
+    told = decision.told
+    if decision.event == "transition":
+        colour = _COLOURS[told["after"]]
+        yield f"{told['before']} -> [{colour}]{told['after']}[/]", f"{told['agent_type']} on {told['host']}", told["reason"]
+    elif decision.event == "alarm":
+        yield "ALARM", "", told["text"]
+    else:
+        for action in told["plan"]["actions"]:
+            ends = [f" {word} {action[end]['host']}" for word, end in (("from", "from"), ("to", "to")) if action[end]]
+            yield action["action"], f"{action['name'] or action['id']}{''.join(ends)}", action["reason"]
+        for each in told["plan"]["unplaced"]:
+            yield "no place", f"{each['name'] or each['id']}", each["reason"]

@@ -110,10 +110,14 @@ class DumpSettings:
     queue: str = _key("neutron", "The exchange to listen to: the seed called it so.", seed=True)
     filter: str = _key("", "A JMESPath expression; messages for which it is true are told, all without one. It can run no code.", seed=True)
     routing_keys: tuple[str, ...] = _key(("q-plugin", "q-reports-plugin"), "What is listened for; # is all that goes over the exchange.")
+    record: str = _key("", "A file in which what is told, and all that is judged by, is recorded for `rpcdaemon replay`; nowhere if empty.")
+    record_size: int = _key(200, "How large the recording may become; then what is oldest is deleted.", unit="MiB")
 
     def __post_init__(self) -> None:
         if self.loglevel.upper() not in LEVELS:
             raise ConfigError(f"loglevel is {self.loglevel!r}; it may be {', '.join(LEVELS)}")
+        if self.record_size < 1:
+            raise ConfigError(f"record_size is {self.record_size}; it must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,11 @@ from typing import Any, TypeAlias
 
 from ..rpc.receiver.metrics_endpoint import FiguresDesk, MetricsEndpoint
 from .audit import AuditFile
-from .bus.base import Event, HearingBegan, HearingInterrupted, Lag, Overheard, Source
-from .bus.base import Heartbeat as HeardReport
+from .bus.base import Event, HeardReport, HearingBegan, HearingInterrupted, Lag, Overheard, Source
+from .bus.recording import Recorder
 from .config import Settings
 from .control import CommandServer, Reply
+from .decisions import Decisions
 from .executor import Executor, Happening
 from .hooks import Hooks
 from .journal import FileJournal, HostWish, Journal, JournalError, OpenMove, QueueJournal
@@ -34,8 +35,9 @@ from .neutron_api import ApiError, NeutronApi
 from .plan import Action, Plan
 from .plugins import Plugin
 from .policy import PolicySettings
+from .recorded_watch import RecordedWatch
 from .settling import Settling
-from .snapshot import DHCP, L3, Agent, Snapshot, SnapshotError, agent_from_api, heartbeat_from_message, snapshot_from_api
+from .snapshot import DHCP, L3, Agent, Snapshot, SnapshotError, agent_from_api, snapshot_from_api
 from .watch import Watch
 
 LOG = logging.getLogger("rpcdaemon")
@@ -59,6 +61,8 @@ class Parts:
     urls: tuple[str, ...]
     source: Callable[[Callable[[Event], None]], Source]
     warnings: tuple[str, ...] = ()
+    recorder: Recorder | None = None
+    """Where all that is judged by is recorded."""
     notes: tuple[str, ...] = ()
     """What is logged at the start: where what it goes by is from, and what of the configuration file it does not go by."""
 
@@ -80,12 +84,13 @@ class Daemon:
         self._on_tick = on_tick
         self._settings = parts.settings.daemon
         managed = frozenset[str]().union(*(plugin.manages for plugin in parts.plugins))
-        self.watch = Watch(parts.policy, managed)
+        self.watch = RecordedWatch(parts.policy, managed, parts.recorder) if parts.recorder else Watch(parts.policy, managed)
         self._inbox: queue.SimpleQueue[Event | Job] = queue.SimpleQueue()
         self._source = parts.source(self._inbox.put)
         self._readers = ThreadPoolExecutor(READERS + 2, thread_name_prefix="reader")
         self._lists = ThreadPoolExecutor(READERS, thread_name_prefix="list")
         self._audit = AuditFile(self._settings.audit_file)
+        self._decisions = Decisions(self._audit.write)
         self._reign: _Reign | None = None
         # what waits for RabbitMQ, one after the other: a term begins only when the one before has ended
         self._terms = ThreadPoolExecutor(1, thread_name_prefix="term")
@@ -93,7 +98,6 @@ class Daemon:
         self._keeping: Future[None] | None = None
         self._stopping = threading.Event()
         self._next_tick = self._kept_at = 0.0
-        self._alarms: dict[str, str] = {}
         self._heartbeats = 0
         self._api_faults: dict[str, str] = {}
         self.lag = 0.0
@@ -124,6 +128,8 @@ class Daemon:
             for pool in (self._readers, self._lists):
                 pool.shutdown(wait=False, cancel_futures=True)
             self._audit.close()
+            if self._parts.recorder is not None:
+                self._parts.recorder.close()
             if self._metrics is not None:
                 self._metrics.close()
 
@@ -160,9 +166,8 @@ class Daemon:
             managed = change.agent.agent_type in self.watch.managed
             log_of(change.agent.agent_type).log(logging.WARNING if managed else logging.INFO, "%s", change)
             self._deaths.changed(change, self.watch.judgement, now)
-            self._audit.write(
-                "transition", agent=change.agent.id, host=change.agent.host, before=change.before, after=change.after, reason=change.reason
-            )
+            self._decisions.transition(change)
+        self._tell_alarms()
         self._follow_leadership(now)
         reign = self._reign
         needs = self.watch.needs(now, busy=reign is not None and not reign.executor.idle, leads=reign is not None)
@@ -180,47 +185,27 @@ class Daemon:
                 reign.finish(move)
             self._let_settle(reign, now)
             reign.executor.tick()
-        self._tell_alarms()
 
     def _heard(self, event: Event) -> None:
-        hearing = self.watch.judge.hearing
         if isinstance(event, HearingBegan):
             LOG.info("we hear the agents: %s", event.source)
-            hearing.listening(event.at)
         elif isinstance(event, HearingInterrupted):
             LOG.warning("we may have missed something: %s", event.reason)
-            hearing.deaf(event.reason, event.at)
         elif isinstance(event, Lag):
             self.lag = event.seconds
-            if event.waiting is not None:
-                hearing.backlog(event.waiting, event.at)
-            if event.seconds > self._parts.policy.max_lag:
-                hearing.gap(f"what we hear is {event.seconds:.0f} s old", event.at)
-        else:
-            self._overheard(event)
-
-    def _overheard(self, event: Overheard) -> None:
-        if isinstance(event, HeardReport):
-            self._heartbeats += 1
-            try:
-                heartbeat = heartbeat_from_message(event.message)
-            except SnapshotError as error:
-                LOG.debug("a heartbeat is not understood: %s", error)
-                heartbeat = None
-            if heartbeat is not None:
-                self.watch.heard(heartbeat, event.heard_at, time.time())
-        for plugin in self._parts.plugins:
-            plugin.overheard(event)
+        self.watch.hear(event, time.time())
+        if isinstance(event, Overheard):
+            self._heartbeats += isinstance(event, HeardReport)
+            for plugin in self._parts.plugins:
+                plugin.overheard(event)
 
     def _tell_alarms(self) -> None:
         """Log each alarm once, and once that it is over."""
-        alarms = {f"{each['level']} {each['name']} {each['subject']}": each["text"] for each in self.watch.alarms()}
-        for key in alarms.keys() - self._alarms.keys():
-            LOG.warning("ALARM %s", alarms[key])
-            self._audit.write("alarm", text=alarms[key])
-        for key in self._alarms.keys() - alarms.keys():
-            LOG.info("over: %s", self._alarms[key])
-        self._alarms = alarms
+        begun, over = self._decisions.alarms(self.watch.alarms())
+        for text in begun:
+            LOG.warning("ALARM %s", text)
+        for text in over:
+            LOG.info("over: %s", text)
 
     # --- questions to Neutron ----------------------------------------------------------------------------------------------------------------
 
@@ -305,7 +290,7 @@ class Daemon:
 
     def _let_settle(self, reign: _Reign, now: float) -> None:
         """Let go of routers that work, and of those that had their time; what a drain had for them next is then planned anew."""
-        for settled in self.watch.settling.overdue(now):
+        for settled in self.watch.overdue(now):
             LOG.warning("%s; look at the L3 agent and the switch agent there", settled)
             self._audit.write("unsettled", id=settled.router, target=settled.agent.host, seconds=round(settled.seconds, 3), missing=settled.missing)
             if self.watch.plan.settle:
@@ -324,7 +309,7 @@ class Daemon:
         if not plan and not plan.unplaced:
             return
         LOG.info("plan: %d actions, %d without a place, made in %.2f s", len(plan.actions), len(plan.unplaced), time.monotonic() - began)
-        self._audit.write("plan", plan=plan.to_json(self.watch.snapshot))
+        self._decisions.plan(plan, self.watch.snapshot)
         if reign is not None and not self._settings.dry_run:
             reign.executor.replace(plan)
 
@@ -407,7 +392,7 @@ class Daemon:
         LOG.warning("%s leads no more: %s", self._settings.name, why)
         self._audit.write("leads no more", reason=why)
         self._terms.submit(reign.end, finish=finish)
-        self.watch.settling.forget(self.watch.settling.where())
+        self.watch.leads_no_more(time.monotonic())
 
     # --- the operator ------------------------------------------------------------------------------------------------------------------------
 
@@ -461,15 +446,11 @@ class Daemon:
     def _rebalance(self, budget: Any, now: float) -> dict[str, Any]:
         if self._reign is None:
             raise ValueError("this replica leads no more")
-        plan = self.watch.plan_of("rebalance", "", now, budget if isinstance(budget, int) else None)
-        self._carry_out(plan)
-        return {"plan": plan.to_json(self.watch.snapshot)}
-
-    def _carry_out(self, plan: Plan) -> None:
-        self.watch.plan = plan
-        self._audit.write("plan", plan=plan.to_json(self.watch.snapshot))
-        if self._reign is not None and not self._settings.dry_run:
+        plan = self.watch.rebalance(now, budget if isinstance(budget, int) else None)
+        self._decisions.plan(plan, self.watch.snapshot)
+        if not self._settings.dry_run:
             self._reign.executor.replace(plan)
+        return {"plan": plan.to_json(self.watch.snapshot)}
 
     def _figures(self) -> dict[str, Any]:
         """Return what Prometheus is shown, as a copy."""

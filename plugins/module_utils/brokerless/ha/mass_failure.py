@@ -107,13 +107,15 @@ class MassFailureGuard:
                 del self._freezes[scope], self._within_since[scope]
 
     def _exceeded(self, members: Sequence[Member]) -> list[tuple[Scope, str, tuple[AgentKey, ...]]]:
+        # Late reports alone are no reason to freeze, there must be a death; but a freeze that holds stays as long as its agents are silent.
+        if not self._freezes and not any(member.dead for member in members):
+            return []
         groups: dict[Scope, list[Member]] = {}
         for member in members:
             if member.key.agent_type in self._managed:
                 groups.setdefault(Scope(member.key.agent_type), []).append(member)
                 groups.setdefault(Scope(member.key.agent_type, member.zone), []).append(member)
         groups[Scope("")] = _hosts([replace(member, proven=member.proven or member.key in self._let_go) for member in members], self._managed)
-        # Late reports alone are no reason to freeze, there must be a death; but a freeze that holds stays as long as its agents are silent.
         return [
             (scope, *problem)
             for scope, group in groups.items()

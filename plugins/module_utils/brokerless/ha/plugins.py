@@ -19,7 +19,8 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 from ..soft_import import soft_import
-from .bus.base import Overheard
+from .bus.base import HeardReport, Overheard
+from .bus.recording import Recorder
 from .config import ConfigError, Settings, level_of
 from .snapshot import DHCP, L3
 
@@ -59,13 +60,14 @@ class AgentPlugin:
 
 
 class Dump:
-    """Tells what passes on the bus, as JSON, at log level DEBUG."""
+    """Tells what passes on the bus, as JSON, at log level DEBUG, and records it."""
 
     manages: frozenset[str] = frozenset()
     overhears = True
 
-    def __init__(self, expression: str, level: str) -> None:
+    def __init__(self, expression: str, level: str, recorder: Recorder | None = None) -> None:
         """Tell those messages for which `expression`, in JMESPath, is true. Raises `ConfigError` for one that is none."""
+        self._recorder = recorder
         self._log = logging.getLogger("rpcdaemon.dump")
         self._log.setLevel(level_of(level))
         try:
@@ -77,8 +79,10 @@ class Dump:
             raise ConfigError(f"section [Dump]: filter {expression!r} is no JMESPath expression: {' '.join(str(error).split())}") from error
 
     def overheard(self, event: Overheard) -> None:
-        """Tell the message if it is wanted."""
-        if not self._log.isEnabledFor(logging.DEBUG):
+        """Tell the message if it is wanted. Heartbeats are in the recording already: they are judged by."""
+        records = self._recorder is not None and not isinstance(event, HeardReport)
+        tells = self._log.isEnabledFor(logging.DEBUG)
+        if not (records or tells):
             return
         told = {"exchange": event.exchange, "routing_key": event.routing_key, **event.message}
         try:
@@ -86,7 +90,10 @@ class Dump:
                 return
         except jmespath_exceptions.JMESPathError:
             return  # the filter asks for something that this message does not have
-        self._log.debug("%s on %s, routing key %s:\n%s", event.method or "a message", event.exchange, event.routing_key, pretty(told))
+        if records and self._recorder is not None:
+            self._recorder.record(event)
+        if tells:
+            self._log.debug("%s on %s, routing key %s:\n%s", event.method or "a message", event.exchange, event.routing_key, pretty(told))
 
 
 def pretty(message: Mapping[str, object]) -> str:
@@ -94,8 +101,11 @@ def pretty(message: Mapping[str, object]) -> str:
     return json.dumps(message, indent=2, sort_keys=True, default=str)
 
 
-def load_plugins(settings: Settings) -> list[Plugin]:
-    """Return the plugins that the configuration file asks for. Raises `ConfigError` that names the one that is unknown or can't be made."""
+def load_plugins(settings: Settings, recorder: Recorder | None = None) -> list[Plugin]:
+    """Return the plugins that the configuration file asks for. Raises `ConfigError` that names the one that is unknown or can't be made.
+
+    Dump puts into the recording what it tells.
+    """
     found: list[Plugin] = []
     for name in settings.daemon.plugins:
         if name == "L3Agent":
@@ -103,7 +113,7 @@ def load_plugins(settings: Settings) -> list[Plugin]:
         elif name == "DHCPAgent":
             found.append(AgentPlugin(DHCP))
         elif name == "Dump" and settings.dump is not None:
-            found.append(Dump(settings.dump.filter, settings.dump.loglevel))
+            found.append(Dump(settings.dump.filter, settings.dump.loglevel, recorder))
         else:
             found.append(_others(name, settings.others.get(name, {}), settings.source))
     return found

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .bus.base import Event, HeardReport, HearingBegan, HearingInterrupted, Lag, Overheard
 from .coexistence import Coexistence, MoveBudget
 from .eligibility import Eligibility
 from .errands import Outcome, Result
@@ -22,7 +23,7 @@ from .plan import Action, Kind, Plan
 from .planner import Wishes, plan_rebalance, plan_undrain, plan_watch, what_if
 from .policy import PolicySettings
 from .settling import Settled, Settling
-from .snapshot import DHCP, L3, Agent, AgentKey, Heartbeat, Snapshot
+from .snapshot import DHCP, L3, Agent, AgentKey, Snapshot, SnapshotError, heartbeat_from_message
 
 LOG = logging.getLogger("rpcdaemon")
 QUICK_SECONDS = 1.0
@@ -96,9 +97,29 @@ class Watch:
 
     # --- what comes in -------------------------------------------------------------------------------------------------------------------
 
-    def heard(self, heartbeat: Heartbeat, now: float, wall: float) -> None:
-        """An agent reported."""
-        self.judge.heard(heartbeat, now, wall)
+    def hear(self, event: Event, wall: float) -> None:
+        """The bus told something. `wall`, seconds since 1970, is for the report of clocks that are off."""
+        hearing = self.judge.hearing
+        match event:
+            case HearingBegan():
+                hearing.listening(event.at)
+            case HearingInterrupted():
+                hearing.deaf(event.reason, event.at)
+            case Lag():
+                if event.waiting is not None:
+                    hearing.backlog(event.waiting, event.at)
+                if event.seconds > self.policy.max_lag:
+                    hearing.gap(f"what we hear is {event.seconds:.0f} s old", event.at)
+            case HeardReport():
+                try:
+                    heartbeat = heartbeat_from_message(event.message)
+                except SnapshotError as error:
+                    LOG.debug("a heartbeat is not understood: %s", error)
+                else:
+                    if heartbeat is not None:
+                        self.judge.heard(heartbeat, event.heard_at, wall)
+            case Overheard():
+                pass
 
     def listed(self, agents: Iterable[Agent], now: float, asked_at: float) -> None:
         """Neutron named its agents."""
@@ -235,6 +256,13 @@ class Watch:
         }
         return replace(self.judgement, verdicts=verdicts)
 
+    def unplanned(self) -> bool:
+        """Whether a dead agent is to be evacuated, and the plan does not know it yet."""
+        planned = {action.source.id for action in self.plan.actions if action.source is not None} | {
+            each.source.id for each in self.plan.unplaced if each.source is not None
+        }
+        return any(agent not in planned and self.snapshot.hosted_by(agent) for agent in self._evacuated)
+
     def wishes(self, now: float, busy: Collection[str] = ()) -> Wishes:
         """Return what plans have to go by now."""
         stand_back = self._others.stand_back(now)
@@ -337,6 +365,14 @@ class Watch:
         self._answered("settling")
         return self.settling.read(asked, ports, floating_ips, now)
 
+    def overdue(self, now: float) -> list[Settled]:
+        """Return the routers that were moved and have no more time to settle from now on."""
+        return self.settling.overdue(now)
+
+    def leads_no_more(self, now: float) -> None:
+        """Another one looks after what was moved."""
+        self.settling.forget(self.settling.where())
+
     def _let_settle(self, action: Action, outcome: Outcome, now: float) -> None:
         """Watch whether a router works that is on one agent only, and that the agent has got by this."""
         router = self.snapshot.routers.get(action.thing)
@@ -345,7 +381,7 @@ class Watch:
         self.settling.moved(router.id, outcome.target, now)
 
     def open_moves(self, moves: Iterable[OpenMove]) -> None:
-        """Take in what the journal says was begun and not ended."""
+        """Take in what the journal says was begun and not ended, and is not under way."""
         self._open = {move.router: move for move in moves}
 
     def to_finish(self, now: float) -> list[OpenMove]:
@@ -369,6 +405,11 @@ class Watch:
         return list(self._open.values())
 
     # --- the operator --------------------------------------------------------------------------------------------------------------------
+
+    def rebalance(self, now: float, budget: int | None = None) -> Plan:
+        """Plan to even out the loads, at the operator's word, and go by that plan."""
+        self.plan = self.plan_of("rebalance", "", now, budget)
+        return self.plan
 
     def wish(self, wish: HostWish | None, host: str) -> None:
         """Take in what the operator wants of a host; None if it is to be as the others."""

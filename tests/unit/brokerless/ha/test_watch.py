@@ -41,7 +41,7 @@ class Story:
             for agent in snapshot.agents.values():
                 if agent.host not in self.silent:
                     key = AgentKey(agent.agent_type, agent.host)
-                    self.watch.heard(Heartbeat(key, self.now, starting=False, abilities=agent.abilities), self.now, self.now)
+                    self.watch.judge.heard(Heartbeat(key, self.now, starting=False, abilities=agent.abilities), self.now, self.now)
             listed = [replace(agent, alive=agent.host not in self.silent, heartbeat_at=self.now) for agent in snapshot.agents.values()]
             self.watch.listed(listed, self.now, self.now)
             self.watch.tick(self.now, self.now)

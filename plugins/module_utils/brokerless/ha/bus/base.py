@@ -35,7 +35,7 @@ class Overheard:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat(Overheard):
+class HeardReport(Overheard):
     """An agent's `report_state`. What identifies the agent is checked text; the rest of what it says is in `agent_state`, as it came."""
 
     host: str

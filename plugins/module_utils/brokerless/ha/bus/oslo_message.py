@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Heartbeat, Overheard
+from .base import HeardReport, Overheard
 
 MAX_BODY_BYTES = 4 << 20
 """Longer bodies are not read: the longest of Neutron, the sync of an agent's routers, stay below."""
@@ -49,7 +49,7 @@ def may_be_report(body: bytes) -> bool:
 
 
 def heard(heard_at: float, exchange: str, routing_key: str, message: Mapping[str, Any]) -> Overheard:
-    """Return a decoded message as an event: a `Heartbeat` if it is a `report_state` that says whose, else as it is."""
+    """Return a decoded message as an event: a `HeardReport` if it is a `report_state` that says whose, else as it is."""
     report = _report_of(message)
     if report is None:
         return Overheard(heard_at, exchange, routing_key, message)
@@ -57,7 +57,7 @@ def heard(heard_at: float, exchange: str, routing_key: str, message: Mapping[str
     host, agent_type, binary = (state.get(key) for key in ("host", "agent_type", "binary"))
     if not (_is_name(host) and _is_name(agent_type)):
         return Overheard(heard_at, exchange, routing_key, message)
-    return Heartbeat(
+    return HeardReport(
         heard_at,
         exchange,
         routing_key,

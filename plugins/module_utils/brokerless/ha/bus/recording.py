@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""Record what is heard in files, and hear it again from there: offline, as fast as it can be judged, by the clocks of then.
+"""Record what is heard in files, and hear it again from there, offline, with the times of then.
 
 A recording is JSON, an object on each line. `event` says what it is and `at` when, in monotonic seconds of the process that recorded it:
 
@@ -12,7 +12,7 @@ A recording is JSON, an object on each line. `event` says what it is and `at` wh
 | `began` | `source`: from here on everything is heard |
 | `interrupted` | `source`, `since` (null: never heard), `reason` |
 | `lag` | `source`, `seconds`, `waiting` (null: not known) |
-| `noted` | `what`, `data`: what was learnt elsewhere, as from Neutron's API |
+| `noted` | `what`, `data`: what else was told to the watch (see `recorded_watch`) |
 
 No context of a caller is in it, with its tokens, and values whose names speak of secrets are masked. Files are readable by their owner only. When
 a file is full it gets the suffix `.1`, that one `.2`, and so on; the oldest is deleted, so that all together have a bound.
@@ -42,16 +42,23 @@ LOG = logging.getLogger("rpcdaemon.recording")
 FORMAT = 1
 MASK = "***"
 _SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|private_key|credential|(^|_)psk($|_)|auth_key", re.IGNORECASE)
-_MAX_LINE_BYTES = 8 << 20
+_MAX_LINE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something that was learnt elsewhere than on the bus, and that judging depended on: `what` names its kind."""
+    """Something else than what the bus told, that the decisions depend on: `what` names its kind."""
 
     at: float
     what: str
     data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessBegan:
+    """Another process recorded what follows, or the first: nothing that was told before holds, and its monotonic times are its own."""
+
+    at: float
 
 
 class RecordingError(ValueError):
@@ -82,6 +89,8 @@ class Recorder:
         self._who = {"host": socket.gethostname(), "process": uuid.uuid4().hex}
         self.lost = 0
         """How many events could not be written."""
+        self.opening: Callable[[], Iterable[Event | Noted]] = tuple
+        """Returns what is written at the beginning of each file, after its first line."""
 
     def record(self, event: Event | Noted) -> None:
         """Write one event. Fails never."""
@@ -104,6 +113,8 @@ class Recorder:
             self._close()
 
     def _write(self, line: bytes) -> None:
+        if len(line) > min(self._max_bytes, _MAX_LINE_BYTES):
+            raise OSError(f"an event of {len(line)} bytes is longer than a file may be")
         if self._file is not None and self._size + len(line) > self._max_bytes:
             self._close()
             self._rotate()
@@ -125,6 +136,8 @@ class Recorder:
         beginning = b"\n" if self._size and not _ends_with_a_line(self._path) else b""
         clocks = {"at": time.monotonic(), "wall": time.time()}
         self._append(beginning + _line({"event": "recording", **clocks, "format": FORMAT, **self._who, "lost": self.lost}))
+        for event in self.opening():
+            self._append(_line(_told(event)))
 
     def _close(self) -> None:
         if self._file is not None:
@@ -160,53 +173,37 @@ class Replay:
     lines: int = 0
     damaged: int = 0
 
-    def run(self, tell: Callable[[Event | Noted], None], tick: Callable[[float, float], None], every: float = 1.0) -> None:
-        """Tell each event, and call `tick(now, wall)` for each `every` seconds that went by, all by the clocks of then.
+    def run(self, tell: Callable[[Event | Noted | ProcessBegan, float], None]) -> None:
+        """Tell each event with the wall clock of then, in seconds since 1970.
 
-        Time never goes back: where another process went on with the recording it goes on as the wall clock did, and hearing was interrupted.
-        Raises `RecordingError`, and `OSError` for a file that can't be read.
+        Where a process could not write all of what it heard, hearing was interrupted. Raises `RecordingError`, and `OSError` for a file that can't
+        be read.
         """
-        next_tick: float | None = None
-        for now, wall, event in self._events():
-            if next_tick is None:
-                next_tick = now
-            while next_tick <= now:
-                tick(next_tick, wall - (now - next_tick))
-                next_tick += every
-            if event is not None:
-                tell(event)
-
-    def _events(self) -> Iterator[tuple[float, float, Event | Noted | None]]:
-        """Yield what was told, with both clocks; None at the beginning."""
-        now: float | None = None
-        offset = wall_ahead = 0.0
-        source: tuple[Any, Any] = (None, None)
+        process: object = None
+        lost: object = None
+        last: float | None = None
+        wall_ahead = 0.0
         for file, number, told in self._objects():
             at = _number(told.get("at"))
             if told.get("event") == "recording":
                 wall = _number(told.get("wall"))
                 if told.get("format") != FORMAT or at is None or wall is None:
                     raise RecordingError(f"{file}, line {number}: no recording of format {FORMAT}")
-                before, source = source, (told.get("process"), told.get("lost"))
-                if now is None:
-                    now, wall_ahead = at, wall - at
-                    yield now, wall, None
-                elif source != before:
-                    last, now = now, now + max(0.0, wall - (now + wall_ahead))
-                    offset, wall_ahead = now - at, wall - now
-                    yield now, wall, HearingInterrupted(now, "recording", last, "the recording was interrupted")
+                wall_ahead = wall - at
+                if last is None or process != told.get("process"):
+                    tell(ProcessBegan(at), wall)
+                elif lost != told.get("lost"):
+                    tell(HearingInterrupted(at, "recording", last, "not all was recorded"), wall)
+                last, process, lost = at, told.get("process"), told.get("lost")
                 continue
-            if now is None or at is None:
-                if now is None:
-                    raise RecordingError(f"{file}, line {number}: a recording begins with the event 'recording'")
+            if last is None:
+                raise RecordingError(f"{file}, line {number}: a recording begins with the event 'recording'")
+            event = None if at is None else _event(told, at)
+            if at is None or event is None:
                 self.damaged += 1
                 continue
-            event = _event(told, at + offset, offset)
-            if event is None:
-                self.damaged += 1
-                continue
-            now = max(now, at + offset)
-            yield now, now + wall_ahead, event
+            last = max(last, at)
+            tell(event, at + wall_ahead)
 
     def _objects(self) -> Iterator[tuple[Path, int, dict[str, Any]]]:
         for file in self.files:
@@ -239,7 +236,7 @@ def _told(event: Event | Noted) -> dict[str, Any]:
             return {"event": "noted", "at": event.at, "what": event.what, "data": masked(event.data)}
 
 
-def _event(told: Mapping[str, Any], at: float, offset: float) -> Event | Noted | None:
+def _event(told: Mapping[str, Any], at: float) -> Event | Noted | None:
     """Return what was written as an event again, None if it is none."""
     text = {name: str(told.get(name, "")) for name in ("exchange", "routing_key", "source", "reason", "what")}
     kind = told.get("event")
@@ -248,8 +245,7 @@ def _event(told: Mapping[str, Any], at: float, offset: float) -> Event | Noted |
     if kind == "began":
         return HearingBegan(at, text["source"])
     if kind == "interrupted":
-        since = _number(told.get("since"))
-        return HearingInterrupted(at, text["source"], None if since is None else since + offset, text["reason"])
+        return HearingInterrupted(at, text["source"], _number(told.get("since")), text["reason"])
     if kind == "lag" and (seconds := _number(told.get("seconds"))) is not None:
         waiting = told.get("waiting")
         return Lag(at, text["source"], seconds, waiting if isinstance(waiting, int) else None)

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from brokerless.ha.bus.base import Heartbeat, Overheard
+from brokerless.ha.bus.base import HeardReport, Overheard
 from brokerless.ha.bus.oslo_message import MAX_BODY_BYTES, NotOsloMessage, decode_oslo_message, heard, may_be_report
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +47,7 @@ def test_a_report_is_a_heartbeat() -> None:
     body = body_of(report())
     assert may_be_report(body)
     event = event_of(body)
-    assert isinstance(event, Heartbeat)
+    assert isinstance(event, HeardReport)
     assert (event.host, event.agent_type, event.binary) == ("net2", "L3 agent", "neutron-l3-agent")
     assert (event.heard_at, event.exchange, event.routing_key, event.method) == (7.5, "neutron", "q-reports-plugin", "report_state")
     assert event.agent_state == STATE
@@ -93,7 +93,7 @@ def test_what_is_not_needed_may_be_missing() -> None:
     event = event_of(
         body_of(report({"host": "net1", "agent_type": "DHCP agent"}, args={"agent_state": {"agent_state": {"host": "h", "agent_type": "t"}}}))
     )
-    assert isinstance(event, Heartbeat)
+    assert isinstance(event, HeardReport)
     assert (event.host, event.binary, event.told_at) == ("h", "", "")
 
 
@@ -127,7 +127,7 @@ def test_any_bytes_are_an_event_or_no_message(body: bytes) -> None:
     except NotOsloMessage as error:
         assert "\n" not in str(error)
     else:
-        assert not isinstance(event, Heartbeat)
+        assert not isinstance(event, HeardReport)
 
 
 @given(JSON_VALUES, JSON_VALUES, JSON_VALUES, st.sampled_from(["host", "agent_type", "binary", "configurations"]))
@@ -139,7 +139,7 @@ def test_any_report_is_a_heartbeat_with_checked_names_or_none(args: Any, value: 
         report(args={"agent_state": {"agent_state": STATE}, "time": time}),
     ):
         event = event_of(body_of(message))
-        if isinstance(event, Heartbeat):
+        if isinstance(event, HeardReport):
             assert event.host.isprintable()
             assert event.agent_type.isprintable()
             assert 0 < len(event.host) <= 255
