@@ -47,3 +47,18 @@ def soft_import(module: str, distribution: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         return _MissingModule(module, distribution, error)
+
+
+def soft_base(library: Any, name: str) -> type:
+    """Return a class of a library that came by `soft_import`, to derive from.
+
+    If the library is missing, a stand-in for it, whose instances can't be made: that raises `MissingDependency`.
+    """
+    if not isinstance(library, _MissingModule):
+        found: type = getattr(library, name)
+        return found
+
+    def refuse(_self: object, *_arguments: object, **_keywords: object) -> None:
+        getattr(library, name)
+
+    return type(name, (), {"__init__": refuse})

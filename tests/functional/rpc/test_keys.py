@@ -45,7 +45,8 @@ class Service:
     """A process on a receiver's host, with a consumer for its directed topic."""
 
     def __init__(self, receiver: Receiver, topic: str) -> None:
-        self.connection = Connection(str(receiver.ipc_directory), receiver.host, heartbeat=0.2)
+        # one thread, so that what is handed over in order is taken down in order
+        self.connection = Connection(str(receiver.ipc_directory), receiver.host, pool_size=1, heartbeat=0.2)
         self.consumer = Consumer()
         self.connection.subscribe([parse_topic(topic)], self.consumer)
 

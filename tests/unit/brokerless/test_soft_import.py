@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from brokerless.soft_import import MissingDependency, soft_import
+from brokerless.soft_import import MissingDependency, soft_base, soft_import
 
 
 def test_an_installed_module_comes_as_it_is() -> None:
@@ -47,3 +47,15 @@ def test_a_module_with_a_fault_of_its_own_is_not_taken_for_missing(tmp_path: Pat
     with pytest.raises(ZeroDivisionError):
         soft_import("module_with_a_fault", "nothing")
     assert "module_with_a_fault" not in sys.modules
+
+
+def test_a_class_to_derive_from_is_the_library_s_own() -> None:
+    assert soft_base(soft_import("json", "json"), "JSONDecoder") is json.JSONDecoder
+
+
+def test_a_class_to_derive_from_that_is_missing_fails_when_an_instance_is_made() -> None:
+    class Derived(soft_base(soft_import("no_such_module_here", "no-such-distribution"), "Base")):  # type: ignore[misc]
+        """Derives from what is not there."""
+
+    with pytest.raises(MissingDependency, match="no-such-distribution"):
+        Derived("anything")

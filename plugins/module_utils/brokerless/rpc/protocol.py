@@ -210,7 +210,7 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """A question to the receiver about itself: `status` or `route`."""
+    """A question to the receiver about itself: `status`, `route` of a topic or `consumers` of an address."""
 
     token: int
     question: str
@@ -455,7 +455,8 @@ def _checked_address(topic: Any, server: Any, fanout: Any, exchange: Any, namesp
     return Address(topic, server, fanout, exchange, namespace).checked()
 
 
-def _address(value: Any) -> Address:
+def read_address(value: Any) -> Address:
+    """Return the address whose parts are in the array `value`. Raises `ProtocolError`, or `TopicError` for a part that is not acceptable."""
     parts = _fields(_array(value, "address"), 5)
     try:
         return _checked_address(*parts)
@@ -485,7 +486,7 @@ def _read_envelope(values: list[Any]) -> Envelope:
     return Envelope(
         _message_id(message),
         known_pattern,
-        _address(address),
+        read_address(address),
         _host(sender),
         _number(ttl, "ttl", _MAX_TTL_MS) / 1000,
         _host(host) if host != "" else "",
@@ -530,7 +531,7 @@ def _read_welcome(values: list[Any]) -> Welcome:
 
 
 def _addresses(value: Any) -> tuple[Address, ...]:
-    return tuple(_address(address) for address in _array(value, "addresses"))
+    return tuple(read_address(address) for address in _array(value, "addresses"))
 
 
 def _read_consume(values: list[Any]) -> Consume:
@@ -547,7 +548,7 @@ def _read_announce(values: list[Any]) -> Announce:
 
 def _read_seek(values: list[Any]) -> Seek:
     message, address = _fields(values, 2)
-    return Seek(_message_id(message), _address(address))
+    return Seek(_message_id(message), read_address(address))
 
 
 def _read_tap(values: list[Any]) -> Tap:
@@ -557,7 +558,7 @@ def _read_tap(values: list[Any]) -> Tap:
 
 def _read_copy(values: list[Any]) -> Copy:
     address, sender, lost = _fields(values, 3)
-    return Copy(_address(address), _host(sender), _number(lost, "lost"))
+    return Copy(read_address(address), _host(sender), _number(lost, "lost"))
 
 
 def _read_held(values: list[Any]) -> Held:

@@ -18,8 +18,8 @@ REPLIES_TOPIC = "zmq_replies"
 MAX_NAME_LENGTH = 255
 """The most characters that a topic, a host or any other part of an address may have."""
 
-_NAME = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.@:#%+*-]*")
-_TOPIC = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:#%+-]*")
+_NAME = re.compile(r"[A-Za-z0-9_*%][A-Za-z0-9_.@:#%+*-]*")
+_TOPIC = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9_.@:#%+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 
 
@@ -47,7 +47,7 @@ def _check(kind: str, value: object, pattern: re.Pattern[str]) -> str:
 def check_topic(value: object) -> str:
     """Return `value` if it can name a topic.
 
-    Letters, digits and `_ . @ : # % + -` are allowed, at most 255 of them, beginning with a letter, a digit or `_`; `..` is not.
+    Letters, digits and `_ . @ : # % + -` are allowed, at most 255 of them, beginning with a letter, a digit, `_` or `%`; `..` is not.
     Raises `TopicError`, naming the fault.
     """
     return _check("topic", value, _TOPIC)

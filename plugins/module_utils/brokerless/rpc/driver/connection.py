@@ -34,6 +34,7 @@ from ..ipc import ipc_endpoint, socket_path
 from ..protocol import Copy, Parcel, ProtocolError, decode, encode, new_incarnation
 from ..topics import Address
 from .backlog import Backlog
+from .consumers import Consumers
 from .effects import Answer, ConsumptionKnown, HandOver, Note, Overheard, Reported, Say, Settled, Transmit
 from .handler_threads import HandlerThreads
 from .receiver_socket import ReceiverSocket
@@ -49,8 +50,13 @@ SPARE_CREDIT = 16
 SUBSCRIBE_SECONDS = 5.0
 NOTIFICATION_PATIENCE = 5.0
 """How long a notification may keep its sender waiting for room."""
+NO_PATIENCE_LIMIT = float("inf")
 EXIT_SECONDS = 5.0
 """How long a process that ends waits for its casts to be handed over."""
+
+
+BEAT = b""
+"""The body of a reply that is no answer yet: whoever works on the call lets the caller know that it does."""
 
 
 class NotAnswered(Exception):
@@ -69,13 +75,20 @@ class NotAccepted(Exception):
         self.reason = reason
 
 
+class CallerGone(Exception):
+    """Nobody waits for the answer to a call any more."""
+
+
 class Incoming:
     """A message that was handed to a consumer."""
 
-    def __init__(self, connection: Connection, parcel: Parcel, deadline: float) -> None:
+    def __init__(self, connection: Connection, parcel: Parcel, deadline: float, others: deque[None]) -> None:
         self._connection = connection
+        self._others = others
+        self._finished = False
         self._envelope: Envelope | None = parcel.envelope
         self._deadline = deadline
+        self.id = str(parcel.envelope.id)
         self.address = parcel.envelope.address
         self.body = parcel.body
         self.wants_reply = parcel.envelope.pattern is Pattern.CALL
@@ -85,10 +98,32 @@ class Incoming:
         return self._deadline - time.monotonic()
 
     def reply(self, body: bytes) -> None:
-        """Answer a call, once; whoever sent no call gets nothing."""
+        """Answer a call, once; whoever sent no call gets nothing. Raises `NotAccepted` for an answer that is too large: another may go instead."""
+        self._connection.check(body)
         envelope, self._envelope = self._envelope, None
         if envelope is not None and self.wants_reply:
             self._connection.send_reply(envelope, body, self._deadline)
+
+    def beat(self, seconds: float) -> None:
+        """Let the caller know that its call is being worked on; that is worth nothing after so many `seconds`.
+
+        Raises `CallerGone` if the call was answered, if its time is over, or if there was none.
+        """
+        envelope = self._envelope
+        left = self.expires_in()
+        if envelope is None or not self.wants_reply or left <= 0:
+            raise CallerGone(f"nobody waits for the answer to a message for {self.address} any more")
+        self._connection.send_reply(envelope, BEAT, time.monotonic() + min(seconds, left))
+
+    def finish(self) -> None:
+        """Say that the message is worked off, so that there is room for another. Only a handler that is called in turn needs to."""
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            self._others.pop()  # another consumer of this process, of the same fanout, is not done yet
+        except IndexError:
+            self._connection.finished_one()
 
 
 Handler: TypeAlias = Callable[[Incoming], None]
@@ -97,10 +132,11 @@ Handler: TypeAlias = Callable[[Incoming], None]
 class Subscription:
     """What one handler consumes, until it is closed."""
 
-    def __init__(self, connection: Connection, addresses: tuple[Address, ...], handler: Handler) -> None:
+    def __init__(self, connection: Connection, addresses: tuple[Address, ...], handler: Handler, in_turn: bool) -> None:
         self._connection = connection
         self.addresses = addresses
         self.handler = handler
+        self.in_turn = in_turn
 
     def close(self) -> None:
         """Consume nothing more. Messages that were handed over already are still worked on."""
@@ -155,9 +191,10 @@ class Connection:
         self._turn_taken.acquire()
         self._sleeps_until = 0.0
         self._main_thread = threading.main_thread().ident
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # An event descriptor, since eventlet makes the ends of a pipe wait where they would say that there is nothing to read.
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._subscriptions: list[Subscription] = []
-        self._handlers: dict[Address, deque[Handler]] = {}
+        self._consumers: dict[Address, deque[Subscription]] = {}
         self._tokens = itertools.count(1)
         self._listen: Callable[[Copy], None] = lambda _copy: None
         self._waiting_calls: dict[int, _Waiter] = {}
@@ -185,13 +222,14 @@ class Connection:
 
     # --- for callers ---------------------------------------------------------------------------------------------------------------------------
 
-    def call(self, address: Address, body: bytes, timeout: float) -> bytes:
+    def call(self, address: Address, body: bytes, timeout: float, patience: float = NO_PATIENCE_LIMIT) -> bytes:
         """Send a call and return the body of its answer. `timeout` is in seconds.
 
+        With `patience`, too, it is given up when nothing was heard for so many seconds, neither an answer nor a beat of whoever works on it.
         Raises `NotAnswered` when no answer came in time, with what is known of why, and `NotAccepted` for a message that is too large.
         """
         self._check_open()
-        self._check(body)
+        self.check(body)
         deadline = time.monotonic() + timeout
         waiter = _Waiter()
 
@@ -200,10 +238,12 @@ class Connection:
             self._waiting_calls[waiter.number] = waiter
 
         self._command(send)
-        try:
-            answer: bytes = waiter.answers.get(timeout=timeout)
-        except queue.Empty:
-            raise NotAnswered(self._give_up_call(waiter)) from None
+        answer = BEAT
+        while answer == BEAT:
+            try:
+                answer = waiter.answers.get(timeout=max(0.0, min(patience, deadline - time.monotonic())))
+            except queue.Empty:
+                raise NotAnswered(self._give_up_call(waiter)) from None
         return answer
 
     def _give_up_call(self, waiter: _Waiter) -> str:
@@ -221,17 +261,18 @@ class Connection:
             reason = "the I/O thread of this process does not respond"
         return self._diagnose() if not self._session.ready else reason
 
-    def cast(self, address: Address, body: bytes, ttl: float, notification: bool = False) -> None:
+    def cast(self, address: Address, body: bytes, ttl: float, notification: bool = False, patience: float = NO_PATIENCE_LIMIT) -> None:
         """Send a message that has no answer, and return as soon as this process has taken it over; `ttl` is in seconds.
 
         From then on it is handed over within `ttl`, or a log line says that it was not. Raises `NotAccepted` when the message is too large, or when
-        too many messages for `address`, or in all, are under way for all that time; a notification waits for room for a few seconds only.
+        too many messages for `address`, or in all, are under way for all that time, or for `patience` seconds; a notification waits for room for a
+        few seconds only.
         """
         self._check_open()
-        self._check(body)
+        self.check(body)
         now = time.monotonic()
         deadline = now + ttl
-        patience = min(ttl, NOTIFICATION_PATIENCE) if notification else ttl
+        patience = min(ttl, patience, NOTIFICATION_PATIENCE if notification else ttl)
         if not self._backlog.enter(address, now + patience):
             raise NotAccepted(f"the backlog of {address} was full for {patience:g} s: messages for it are not handed over fast enough")
         pattern = Pattern.NOTIFICATION if notification else Pattern.CAST
@@ -240,26 +281,28 @@ class Connection:
     def send_reply(self, call: Envelope, body: bytes, deadline: float) -> None:
         """Answer `call`. The answer is worth nothing after `deadline`."""
         address = Address("zmq_replies", server=call.id.origin)
-        self._check(body)
+        self.check(body)
         self._backlog.enter(address, deadline)
         self._command(lambda now: self._submit_counted(address, body, Pattern.REPLY, deadline, now, call))
 
     def _submit_counted(self, address: Address, body: bytes, pattern: Pattern, deadline: float, now: float, answers: Envelope | None = None) -> None:
         self._addresses_of[self._session.submit(address, body, pattern, deadline, now, answers)] = address
 
-    def subscribe(self, addresses: Iterable[Address], handler: Handler) -> Subscription:
+    def subscribe(self, addresses: Iterable[Address], handler: Handler, *, in_turn: bool = False) -> Subscription:
         """Let `handler` consume `addresses`, in threads of the pool, until the subscription is closed.
 
+        With `in_turn` it is called in whatever thread has the turn, must return at once, and calls `Incoming.finish` when the message is worked off.
         Returns when the receiver knows. If it can't be reached, that is logged, and it is told as soon as it is there.
         """
-        subscription = Subscription(self, tuple(addresses), handler)
+        self._check_open()
+        subscription = Subscription(self, tuple(addresses), handler, in_turn)
 
         def add(_now: float) -> None:
             self._subscriptions.append(subscription)
             for address in subscription.addresses:
-                self._handlers.setdefault(address, deque()).append(handler)
+                self._consumers.setdefault(address, deque()).append(subscription)
 
-        if not self._change_consumption(add):
+        if not self._change_consumption(add, self._subscribe_seconds()):
             LOG.warning("%s: consumers of this process wait for it", self._diagnose())
         return subscription
 
@@ -271,19 +314,26 @@ class Connection:
 
         def remove(_now: float) -> None:
             for address in subscription.addresses:
-                handlers = self._handlers[address]
-                handlers.remove(subscription.handler)
-                if not handlers:
-                    del self._handlers[address]
+                consumers = self._consumers[address]
+                consumers.remove(subscription)
+                if not consumers:
+                    del self._consumers[address]
 
         with self._lock:
             if subscription not in self._subscriptions or self._closing:
                 return
-        self._change_consumption(announce, wait=self._session.ready)
+        self._change_consumption(announce, SUBSCRIBE_SECONDS if self._session.ready else 0.0)
         self._command(remove)
 
-    def _change_consumption(self, change: _Command, *, wait: bool = True) -> bool:
-        """Change what is consumed, and wait until the receiver knows, if there is one; return whether it does."""
+    def reach(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the receiver; return whether it is there."""
+        return self._session.ready or self._change_consumption(lambda _now: None, timeout)
+
+    def _subscribe_seconds(self) -> float:
+        return SUBSCRIBE_SECONDS if self._socket_path.exists() else 0.5
+
+    def _change_consumption(self, change: _Command, patience: float) -> bool:
+        """Change what is consumed, and wait up to `patience` seconds until the receiver knows; return whether it does."""
         waiter = _Waiter()
 
         def consume(now: float) -> None:
@@ -292,16 +342,16 @@ class Connection:
             self._waiting_consumption[self._session.consume(addresses)] = waiter
 
         self._command(consume)
-        if not wait:
+        if patience <= 0:
             return False
         try:
-            waiter.answers.get(timeout=SUBSCRIBE_SECONDS if self._socket_path.exists() else 0.5)
+            waiter.answers.get(timeout=patience)
         except queue.Empty:
             return False
         return True
 
     def inspect(self, question: str, argument: str = "", timeout: float = 5.0) -> dict[str, Any]:
-        """Ask the receiver about itself: `status`, or `route` with a topic as `argument`. Raises `NotAnswered`."""
+        """Ask the receiver about itself: `status`, `route` with a topic as `argument`, or `consumers` of an address. Raises `NotAnswered`."""
         waiter = _Waiter()
         token = next(self._tokens)
 
@@ -320,6 +370,11 @@ class Connection:
             self._command(ask_no_more)
             raise NotAnswered(self._diagnose()) from None
         return answer
+
+    def consumers(self, address: Address, timeout: float = 5.0) -> Consumers:
+        """Ask the receiver who consumes `address` now. Raises `NotAnswered`."""
+        answer = self.inspect("consumers", json.dumps(address), timeout)
+        return Consumers(frozenset(answer.get("hosts", ())), frozenset(answer.get("exchanges", ())))
 
     def tap(self, addresses: Iterable[Address], listen: Callable[[Copy], None]) -> None:
         """Let `listen` hear copies of what consumers on this host get for `addresses`, which lose nothing by it; nothing else is tapped any more.
@@ -351,7 +406,7 @@ class Connection:
             self._closing = True
         deadline = time.monotonic() + timeout
         if self._subscriptions:
-            self._change_consumption(lambda _now: self._subscriptions.clear(), wait=self._session.ready)
+            self._change_consumption(lambda _now: self._subscriptions.clear(), SUBSCRIBE_SECONDS if self._session.ready else 0.0)
         finishing = threading.Thread(target=self._handler_threads.finish, name="rpc-finishing", daemon=True)
         finishing.start()
         finishing.join(max(0.0, deadline - time.monotonic()))
@@ -365,7 +420,13 @@ class Connection:
         if self._closing:
             raise NotAccepted("the connection to the receiver is closed")
 
-    def _check(self, body: bytes) -> None:
+    def leave_to_parent(self) -> None:
+        """After a fork, in the child: never use the socket, whose threads are in the parent, and let nobody wait for them."""
+        self._lock = threading.Lock()
+        self._closing = True
+
+    def check(self, body: bytes) -> None:
+        """Raise `NotAccepted` if a message with that body is too large."""
         if len(body) > self._max_message:
             raise NotAccepted(f"a message of {len(body)} bytes is larger than rpc_zmq_max_message_size, {self._max_message}")
 
@@ -397,14 +458,14 @@ class Connection:
         if not self._woken:
             self._woken = True
             with contextlib.suppress(BlockingIOError):
-                os.write(self._wake_write, b"\0")
+                os.eventfd_write(self._wake_fd, 1)
 
     # --- the I/O thread --------------------------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         """Take turns, and sleep in between. Before there is a socket, and when there is none any more, the turn stays taken."""
         try:
-            with contextlib.closing(ReceiverSocket(self._endpoint, self._wake_read, self._max_message)) as self._receiver:
+            with contextlib.closing(ReceiverSocket(self._endpoint, self._wake_fd, self._max_message)) as self._receiver:
                 self._turn_of_io_thread()
                 while self._thread_goes_on:
                     self._turn_taken.release()
@@ -424,7 +485,7 @@ class Connection:
     def _turn_of_io_thread(self) -> None:
         receiver = self._receiver
         with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+            os.eventfd_read(self._wake_fd)
         self._woken = False
         now = time.monotonic()
         self._read(receiver, now)
@@ -497,8 +558,10 @@ class Connection:
             self._read(receiver, now)
 
     def _answer(self, effect: Answer) -> None:
-        waiter = self._waiting_calls.pop(effect.number, None)
+        waiter = self._waiting_calls.get(effect.number)
         if waiter is not None:
+            if effect.body != BEAT:
+                del self._waiting_calls[effect.number]
             waiter.answers.put(effect.body)
 
     def _settled(self, effect: Settled) -> None:
@@ -528,22 +591,34 @@ class Connection:
 
     def _hand_over(self, effect: HandOver) -> None:
         address = effect.parcel.envelope.address
-        handlers = self._handlers.get(address)
-        if not handlers:
+        consumers = self._consumers.get(address)
+        if not consumers:
             LOG.error("%s came when nothing consumed it here any more; it is dropped", effect.parcel.envelope)
             self._worked_off.append(None)
             return
-        incoming = Incoming(self, effect.parcel, effect.deadline)
-        handlers.rotate(-1)
-        chosen = list(handlers) if address.fanout else [handlers[-1]]
-        self._handler_threads.submit(functools.partial(self._work, chosen, incoming))
+        consumers.rotate(-1)
+        chosen = list(consumers) if address.fanout else [consumers[-1]]
+        others = deque(None for _turn in chosen[1:])
+        for consumer in chosen:
+            incoming = Incoming(self, effect.parcel, effect.deadline, others)
+            if consumer.in_turn:
+                self._run_handler(consumer.handler, incoming)
+            else:
+                self._handler_threads.submit(functools.partial(self._work, consumer.handler, incoming))
 
-    def _work(self, handlers: list[Handler], incoming: Incoming) -> None:
-        for handler in handlers:
-            try:
-                handler(incoming)
-            except Exception:
-                LOG.exception("the consumer of %s failed", incoming.address)
+    @staticmethod
+    def _run_handler(handler: Handler, incoming: Incoming) -> None:
+        try:
+            handler(incoming)
+        except Exception:
+            LOG.exception("the consumer of %s failed", incoming.address)
+
+    def _work(self, handler: Handler, incoming: Incoming) -> None:
+        self._run_handler(handler, incoming)
+        incoming.finish()
+
+    def finished_one(self) -> None:
+        """Take note that a message which was handed over is worked off. Called by `Incoming.finish`, in any thread."""
         self._worked_off.append(None)
         if len(self._worked_off) * 2 >= self._window:
             self._wake()
@@ -554,7 +629,7 @@ class Connection:
 Driver: TypeAlias = Connection | WorkerConnections
 _connections: dict[str, Driver] = {}
 _connections_lock = threading.Lock()
-_inherited: list[object] = []
+_inherited: list[Driver] = []
 
 
 def process_connection(conf: cfg.ConfigOpts) -> Driver:
@@ -597,7 +672,9 @@ def _leave_to_parent() -> None:
     """After a fork: what was made before belongs to the parent, whose threads don't exist here. It must not even be collected."""
     global _connections_lock  # noqa: PLW0603 - the lock may have been held when the process forked
     _connections_lock = threading.Lock()
-    _inherited.extend(_connections.values())
+    for connection in _connections.values():
+        connection.leave_to_parent()
+        _inherited.append(connection)
     _connections.clear()
 
 

@@ -39,10 +39,12 @@ class ReceiverSocket:
         self._dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._monitor: Any = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._dealer.connect(self._endpoint)
-        self._poll = select.poll()
-        descriptors: list[Any] = [self._dealer.getsockopt(zmq.FD), self._monitor.getsockopt(zmq.FD), self._wake_fd]
-        for descriptor in descriptors:
-            self._poll.register(descriptor, select.POLLIN)
+        self._descriptors: list[Any] = [self._dealer.getsockopt(zmq.FD), self._monitor.getsockopt(zmq.FD), self._wake_fd]
+        # eventlet takes poll away where it patched the process, and what it leaves of select lets other greenlets run meanwhile.
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            for descriptor in self._descriptors:
+                self._poll.register(descriptor, select.POLLIN)
 
     def _close_sockets(self, linger: int) -> None:
         self._dealer.disable_monitor()
@@ -65,7 +67,10 @@ class ReceiverSocket:
         It touches no socket, so that it alone may run beside the other methods, of which only one may run at a time, in whatever thread. libzmq
         says only once that something is new (zmq_getsockopt(3), ZMQ_FD): before the next `wait`, `readable` must have been False last.
         """
-        self._poll.poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
+        if self._poll is None:
+            select.select(self._descriptors, (), (), max(0.0, seconds))
+        else:
+            self._poll.poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
 
     def readable(self) -> bool:
         """Whether there are messages."""

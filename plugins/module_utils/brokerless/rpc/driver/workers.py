@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..topics import Address, TopicError, parse_topic
+from .consumers import Consumers
 
 if TYPE_CHECKING:
     from .connection import Connection, Handler, Subscription
@@ -42,20 +44,36 @@ class WorkerConnections:
     def _for(self, address: Address) -> Connection:
         return self._connections[worker_of(address, len(self._connections))]
 
-    def call(self, address: Address, body: bytes, timeout: float) -> bytes:
+    def call(self, address: Address, body: bytes, timeout: float, patience: float = float("inf")) -> bytes:
         """As `Connection.call`."""
-        return self._for(address).call(address, body, timeout)
+        return self._for(address).call(address, body, timeout, patience)
 
-    def cast(self, address: Address, body: bytes, ttl: float, notification: bool = False) -> None:
+    def cast(self, address: Address, body: bytes, ttl: float, notification: bool = False, patience: float = float("inf")) -> None:
         """As `Connection.cast`."""
-        self._for(address).cast(address, body, ttl, notification)
+        self._for(address).cast(address, body, ttl, notification, patience)
 
-    def subscribe(self, addresses: Iterable[Address], handler: Handler) -> SharedSubscription:
+    def reach(self, timeout: float) -> bool:
+        """As `Connection.reach`."""
+        deadline = time.monotonic() + timeout
+        return all(connection.reach(deadline - time.monotonic()) for connection in self._connections)
+
+    def consumers(self, address: Address, timeout: float = 5.0) -> Consumers:
+        """As `Connection.consumers`; the exchanges are those of all workers."""
+        hosts = self._for(address).consumers(address, timeout).hosts
+        exchanges = [connection.consumers(address, timeout).exchanges for connection in self._connections]
+        return Consumers(hosts, frozenset().union(*exchanges))
+
+    def leave_to_parent(self) -> None:
+        """As `Connection.leave_to_parent`."""
+        for connection in self._connections:
+            connection.leave_to_parent()
+
+    def subscribe(self, addresses: Iterable[Address], handler: Handler, *, in_turn: bool = False) -> SharedSubscription:
         """As `Connection.subscribe`."""
         shares: dict[int, list[Address]] = {}
         for address in addresses:
             shares.setdefault(worker_of(address, len(self._connections)), []).append(address)
-        return SharedSubscription([self._connections[worker].subscribe(share, handler) for worker, share in sorted(shares.items())])
+        return SharedSubscription([self._connections[worker].subscribe(share, handler, in_turn=in_turn) for worker, share in sorted(shares.items())])
 
     def inspect(self, question: str, argument: str = "", timeout: float = 5.0) -> dict[str, Any]:
         """As `Connection.inspect`. About a topic its worker is asked; the status has that of the other workers in `other_workers`."""

@@ -654,7 +654,17 @@ class ReceiverCore:
             return json.dumps(self.status(now))
         if question.question == "route":
             return json.dumps(self.route(question.argument, now))
-        return json.dumps({"error": f"unknown question {question.question!r}; there are status and route"})
+        if question.question == "consumers":
+            return json.dumps(self.consumers(question.argument, now))
+        return json.dumps({"error": f"unknown question {question.question!r}; there are status, route and consumers"})
+
+    def consumers(self, written: str, now: float) -> dict[str, Any]:
+        """Return who consumes an address, written as a JSON array of its parts: its hosts, and the exchanges in which its bare topic is consumed."""
+        try:
+            address = protocol.read_address(json.loads(written))
+        except (ValueError, RecursionError) as error:
+            return {"error": f"no address: {error}"}
+        return {"hosts": self._forwarding.consumers_of(address, now), "exchanges": self._forwarding.exchanges_of(address)}
 
     @property
     def matchmaker(self) -> MatchMaker:

@@ -189,7 +189,7 @@ class Forwarding:
         elif envelope.address.fanout and route.announced and self._matchmaker.dials_back and now < self._settings.all_connected_at:
             self._keep_homeless(outgoing, now, f"the broker {self._host} has just been started and waits for hosts to connect")
         elif not (hosts := self._hosts_of(envelope.address, route, now)):
-            self._keep_homeless(outgoing, now, f"{self._matchmaker} has no host for {envelope.address}: nobody consumes it now")
+            self._nobody_consumes(outgoing, route, now)
         elif envelope.address.fanout:
             self._assign(outgoing, hosts, now)
         elif envelope.address.server:
@@ -198,6 +198,14 @@ class Forwarding:
             self._give_to(outgoing, host, now)
         else:
             self._keep_homeless(outgoing, now, self._why_none(envelope.address, hosts, now))
+
+    def _nobody_consumes(self, outgoing: Outgoing, route: Route, now: float) -> None:
+        """Keep a message until somebody consumes its address; a fanout has reached all who do if it is announced who does."""
+        address = outgoing.parcel.envelope.address
+        if address.fanout and route.announced:
+            self._end(outgoing, None)
+        else:
+            self._keep_homeless(outgoing, now, f"{self._matchmaker} has no host for {address}: nobody consumes it now")
 
     def is_here(self, host: str) -> bool:
         """Whether `host` is this very host."""
@@ -717,3 +725,20 @@ class Forwarding:
         turn = self._turns.get(address, 0) % max(1, len(obstacles))
         free = [host for host, obstacle in obstacles[turn:] + obstacles[:turn] if not obstacle]
         return route, obstacles, free[0] if free and address.bare else None
+
+    def consumers_of(self, address: Address, now: float) -> list[str]:
+        """Return the hosts that can take a message for `address` now, as far as is known: a broker, if it is for it to know."""
+        route = self._matchmaker.route(address)
+        if route.broker and not self.is_here(route.broker):
+            return [route.broker]
+        known = [(host, self._known(host)) for host in self._hosts_of(address, route, now)]
+        return [
+            host
+            for host, target in known
+            if target is not None and target.incarnation is not None and (target.consumes is None or address in target.consumes)
+        ]
+
+    def exchanges_of(self, address: Address) -> list[str]:
+        """Return the exchanges in which the bare topic of `address` is consumed in its namespace, as far as hosts announced it."""
+        topic = Address(address.topic, namespace=address.namespace)
+        return sorted(announced.exchange for announced in self._announced if announced._replace(exchange="") == topic)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -264,6 +265,15 @@ def test_status_and_route_say_what_is(world: World) -> None:
     assert [(host["host"], host["next"]) for host in route["hosts"]] == [("compute1", True), ("compute2", False)]
     assert core.route("no/thing", world.now)["error"] == "topic 'no/thing' contains '/', which is not allowed in it"
     assert world.cores["compute1"].status(world.now)["consumers"][0]["address"] == "compute"
+
+
+def test_who_consumes_an_address_is_said(world: World) -> None:
+    world.start_service("compute1", ["compute"])
+    world.advance(1.0)
+    core = world.cores["control1"]
+    assert core.consumers(json.dumps(Address("compute")), world.now) == {"hosts": ["compute1"], "exchanges": [""]}
+    for nonsense in ("", "{}", "[" * 2000, '["compute", "", 0, "", ""]', '[["compute"], "", false, "", ""]', '["", "", false, "", ""]'):
+        assert core.consumers(nonsense, world.now)["error"].startswith("no address")
 
 
 def test_refusals_are_counted_and_said_once_in_a_burst(core: ReceiverCore) -> None:

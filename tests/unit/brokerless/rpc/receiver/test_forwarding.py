@@ -14,8 +14,8 @@ from brokerless.rpc.matchmaker.broker import MatchMakerBroker
 from brokerless.rpc.protocol import Accepted, Assigned, Held, Parcel, Returned
 from brokerless.rpc.receiver.forwarding import MAX_STRANGERS, NO_CONSUMER_SECONDS, RETRIES_AT_ONCE, Forwarding, ForwardingSettings
 from brokerless.rpc.receiver.outgoing import FIRST_PAUSE, Source
-from brokerless.rpc.topics import parse_topic
-from world import Ring
+from brokerless.rpc.topics import Address, parse_topic
+from world import Mesh, Ring
 
 SENDER = "a" * 16
 CLIENT: Source = ("client", b"key")
@@ -423,3 +423,30 @@ def test_a_fanout_from_a_host_whose_receiver_was_just_started_goes_to_its_own_se
     started_at = bench.forwarding._settings.all_connected_at
     assert bench.forwarding._hosts_of(address, route, started_at - 0.1) == ("control1",)
     assert bench.forwarding._hosts_of(address, route, started_at) == ()
+
+
+def test_a_fanout_that_nobody_consumes_has_reached_everybody_where_it_is_announced_who_does() -> None:
+    """OpenStack's servers fan out to agents that a cloud may not have; that must neither pile up nor be an error."""
+    bench = Bench()
+    bench.forwarding.replace_matchmaker(Mesh(Settings("control1"), {}), bench.now)
+    message = bench.submit(1, "fanout~compute")
+    assert bench.told == [Accepted((message,))]
+    assert bench.forwarding.idle
+
+
+def test_consumers_of_an_address_are_hosts_that_are_up_and_announced_it() -> None:
+    bench = Bench()
+    bench.forwarding.replace_matchmaker(Mesh(Settings("control1"), {"any": ["c1", "c2"]}), bench.now)
+    address = Address("compute", exchange="nova")
+    directed = address.directed("machine1")
+    for host in ("c1", "c2"):
+        bench.forwarding.announced(host, [address, directed, address._replace(exchange="nova+pool"), address._replace(namespace="n")], bench.now)
+    bench.up("c1")
+    assert bench.forwarding.consumers_of(address, bench.now) == bench.forwarding.consumers_of(directed, bench.now) == ["c1"]
+    assert bench.forwarding.consumers_of(Address("compute"), bench.now) == []
+    assert bench.forwarding.exchanges_of(address) == ["nova", "nova+pool"]
+
+
+def test_whose_consumers_only_the_broker_knows_is_for_the_broker_to_say() -> None:
+    bench = Bench(fanout_broker="broker1")
+    assert bench.forwarding.consumers_of(parse_topic("fanout~compute"), bench.now) == ["broker1"]
