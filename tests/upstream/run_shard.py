@@ -27,7 +27,10 @@ def use_native_threads() -> None:
     import eventlet
     from oslo_service import backend
 
-    eventlet.monkey_patch = lambda *_modules, **_flags: None
+    def leave_alone(*_modules: object, **_flags: object) -> None:
+        """Patch nothing."""
+
+    eventlet.monkey_patch = leave_alone
     backend.init_backend(backend.BackendType.THREADING)
     from oslo_messaging import server
 
