@@ -102,7 +102,7 @@ neutron-lab-down: deps ## end it, and take away what it made
 	@$(NEUTRON_LAB) down
 neutron-lab-figures: deps ## how fast Neutron itself moves the routers of a dead agent, and what its API takes (ROUTERS=60 AGENT_DOWN_TIME=10)
 	@$(NEUTRON_LAB) figures $(if $(ROUTERS),--routers $(ROUTERS)) $(if $(AGENT_DOWN_TIME),--agent-down-time $(AGENT_DOWN_TIME))
-neutron-lab-test: deps ## rpcdaemon against a real Neutron: all tests, long outages, 60 routers, and a table of its figures (20 minutes)
+neutron-lab-test: deps ## rpcdaemon against a real Neutron: all tests, long outages, 60 routers, and a table of its figures (30 minutes)
 	@rm -f .cache/neutron-lab/figures.txt
 	@SIZE=full .venv/bin/python -m pytest --quiet --timeout=1800 tests/neutron_lab; code=$$?; cat .cache/neutron-lab/figures.txt; exit $$code
 

@@ -14,7 +14,12 @@ FULL = os.environ.get("SIZE") == "full"
 FIGURES = KEPT / "figures.txt"
 
 
+def keep(text: str) -> None:
+    """Keep a text for what `make neutron-lab-test` prints."""
+    with FIGURES.open("a", encoding="utf-8") as file:
+        file.write(f"{text}\n\n")
+
+
 def show(title: str, rows: Iterable[tuple[str, Evacuation]], more: str = "", ceilings: Iterable[Ceiling] = ()) -> None:
     """Keep figures for the table that `make neutron-lab-test` prints."""
-    with FIGURES.open("a", encoding="utf-8") as file:
-        file.write(f"{title}\n{table(rows, ceilings)}\n{more}\n\n")
+    keep(f"{title}\n{table(rows, ceilings)}\n{more}")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -200,12 +202,19 @@ class RealNode:
             self._holder.wait()
             self._holder = None
             for agent in self._agents:
+                # nsenter stands still when what it waits for was told to, and does not go on with it
+                agent.send_signal(signal.SIGCONT)
                 agent.wait(PATIENCE)
             self._agents.clear()
             init = Path(f"/proc/{self._init}")
             wait_until(lambda: not init.exists() or ") Z " in _stat(init), f"{self.host} is off")
             with contextlib.suppress(AssertionError):
                 self._fabric.ip("link", "delete", f"to-{self.host}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        return self._holder is not None
 
     def command(self, *command: str) -> list[str]:
         """Return the command that runs `command` on the node."""
@@ -230,12 +239,12 @@ class RealNode:
         """Kill one of `AGENTS` (SIGKILL), and nothing else: what it has built goes on forwarding."""
         assert self.kill(f"neutron-{agent}-agent"), f"no neutron-{agent}-agent runs on {self.host}"
 
-    def kill(self, what: str) -> int:
-        """Kill the node's processes whose command line contains `what`, and return how many there were."""
+    def kill(self, what: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to the node's processes whose command line contains `what`, and return how many there were."""
         found = [pid for pid in self._processes() if what in _command_line(pid)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
         return len(found)
 
     def namespaces(self) -> set[str]:
@@ -290,16 +299,30 @@ def _tree(packages: Path, place: Path) -> Path:
 
 @dataclass(frozen=True)
 class PingRecord:
-    """What came back of one ping after another."""
+    """What came back of one ping after another, each a new flow, and of `ping` beside them, which is one and the same flow."""
 
     replies: list[float]
     """When, in seconds since the epoch."""
-    duplicates: int
+    flow_replies: list[float]
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the one flow is not answered any more, while new ones are."""
+        return bool(self.replies) and max(self.flow_replies, default=0.0) < self.replies[-1] - 1.5
 
     @property
     def longest_gap(self) -> float:
         """The longest time without a reply between two of them, in seconds."""
-        return max((later - earlier for earlier, later in zip(self.replies, self.replies[1:], strict=False)), default=float("inf"))
+        return max(self._gaps, default=float("inf"))
+
+    @property
+    def lost(self) -> float:
+        """How long there was no reply, in seconds; less than half a second at a time does not count."""
+        return sum(gap for gap in self._gaps if gap > 0.5)
+
+    @property
+    def _gaps(self) -> list[float]:
+        return [later - earlier for earlier, later in itertools.pairwise(self.replies)]
 
 
 class Client:
@@ -338,23 +361,36 @@ class Client:
         command = self._node.command("ip", "netns", "exec", "client", "ping", "-n", "-c", "1", "-W", "1", target)
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
+    def answering(self, address: str) -> float:
+        """Return how many answer when the client asks its network who has an address, with a few questions that all hear; on average."""
+        command = self._node.command("ip", "netns", "exec", "client", "arping", "-b", "-c", "4", "-w", "4", "-I", "client0", address)
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+        counted = dict(re.findall(r"(Sent|Received) (\d+)", said))
+        return int(counted["Received"]) / int(counted["Sent"])
+
     @contextlib.contextmanager
     def pinging(self, target: str = OUTSIDE) -> Iterator[Callable[[], PingRecord]]:
         """Ping ten times a second as long as the context lasts; what it gives tells what came back so far."""
-        output = self._node.directory / "ping.txt"
-        with output.open("w", encoding="utf-8") as file:
-            command = self._node.command("ip", "netns", "exec", "client", "ping", "-D", "-n", "-i", "0.1", target)
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-        try:
+        fresh, flow = (self._node.directory / name for name in ("fresh-pings.txt", "ping.txt"))
+        fresh_pings = str(Path(__file__).with_name("fresh_pings.py"))
+        with self._running(fresh, sys.executable, fresh_pings, target), self._running(flow, "ping", "-D", "-n", "-i", "0.1", target):
 
             def record() -> PingRecord:
-                text = output.read_text(encoding="utf-8")
-                return PingRecord([float(when) for when in re.findall(r"^\[(\d+\.\d+)\] \d+ bytes from", text, re.MULTILINE)], text.count("(DUP!)"))
+                answered = re.findall(r"^\[(\d+\.\d+)\] \d+ bytes from", flow.read_text(encoding="utf-8"), re.MULTILINE)
+                return PingRecord([float(line) for line in fresh.read_text(encoding="utf-8").splitlines()], [float(when) for when in answered])
 
             yield record
+
+    @contextlib.contextmanager
+    def _running(self, output: Path, *command: str) -> Iterator[None]:
+        with output.open("w", encoding="utf-8") as file:
+            inside = self._node.command("ip", "netns", "exec", "client", *command)
+            process = subprocess.Popen(inside, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.DEVNULL)
+        try:
+            yield
         finally:
             # nsenter does not hand signals on
-            self._node.kill(f"-i 0.1 {target}")
+            self._node.kill(" ".join(command[1:]))
             process.wait(PATIENCE)
 
 

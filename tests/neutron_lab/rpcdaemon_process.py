@@ -29,8 +29,15 @@ OPERATOR = "operator"
 class RpcdaemonProcess:
     """A daemon, or one of several replicas; a context that starts it and ends it."""
 
-    def __init__(self, lab: Lab, name: str = "rpcdaemon", plugins: str = "L3Agent", policy: Mapping[str, object] | None = None) -> None:
-        """`name` is its instance and the name of its links; `policy` are keys of `[Policy]`. Nothing is started yet."""
+    def __init__(
+        self,
+        lab: Lab,
+        name: str = "rpcdaemon",
+        plugins: str = "L3Agent",
+        policy: Mapping[str, object] | None = None,
+        more: Mapping[str, object] | None = None,
+    ) -> None:
+        """`name` is its instance and the name of its links; `policy` are keys of `[Policy]`, `more` of `[Daemon]`. Nothing is started yet."""
         self.lab = lab
         self.name = name
         self._directory = lab.directory / f"rpcdaemon-{name}"
@@ -56,6 +63,7 @@ class RpcdaemonProcess:
             "leader_queue_type": "classic",
             "lease": LEASE_SECONDS,
             "loglevel": "DEBUG",
+            **(more or {}),
         }
         plugin = {"conffile": conffile, "timeout": CALL_SECONDS}
         sections = {"Daemon": daemon, "L3Agent": plugin, "DHCPAgent": plugin, "Policy": policy or {}}
