@@ -69,7 +69,7 @@ class CloudDouble:
         self.requests: list[Request] = []
         """Those that change something, in the order in which they came."""
         self.on_request: Callable[[Request, str], None] = _pass_by
-        """Called with the phases `came`, `done` and `answered` of each request."""
+        """Called with the phases `came`, `done` and `answered` of each request. What it raises ends the request there, without an answer."""
         self.lock = threading.Lock()
         self._server = _Server((ADDRESS, 0), _handler(self))
 

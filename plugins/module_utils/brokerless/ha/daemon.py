@@ -347,7 +347,7 @@ class Daemon:
             self.watch.ended(action, outcome, time.monotonic())
             self._deaths.ended(action, happening.seconds, self.watch.snapshot, time.monotonic())
             if self._reign is not None:
-                self.watch.open_moves(self._reign.open_moves())
+                self._tell_open_moves(self._reign)
                 self._reign.settling.add(action.thing)
                 self._reign.release(self.watch.settling)
         elif happening.what == "began":
@@ -371,8 +371,12 @@ class Daemon:
         if reign is not None and now - self._kept_at >= KEEP_SECONDS and (self._keeping is None or self._keeping.done()):
             self._kept_at = now
             self._keeping = self._terms.submit(reign.keep)
-            busy = {action.thing for action in reign.executor.under_way()}
-            self.watch.open_moves(move for move in reign.open_moves() if move.router not in busy)
+            self._tell_open_moves(reign)
+
+    def _tell_open_moves(self, reign: _Reign) -> None:
+        """Let the watch know what was begun and is not under way."""
+        busy = {action.thing for action in reign.executor.under_way()}
+        self.watch.open_moves(move for move in reign.open_moves() if move.router not in busy)
 
     def _begun(self, begun: Future[_Reign]) -> None:
         try:

@@ -235,7 +235,7 @@ def finish_move(action: Action) -> Errand:
     if isinstance(where, Answer):
         return Outcome(Result.LOST, f"where it is could not be read: {where}")
     if source is not None and source.id in where:
-        return Outcome(Result.NOT_NEEDED, f"it is still on {source.host}; if it has to leave, that is planned anew")
+        return Outcome(Result.NOT_NEEDED, f"it is still on {source.host}; if it has to leave, that is planned anew", source)
     if where:
         return Outcome(Result.DONE, "it has an agent", doubt="" if target.id in where else "it is not the one that was planned")
     return (yield from _give_to(action, target))

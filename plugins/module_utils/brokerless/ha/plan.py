@@ -32,6 +32,8 @@ class Kind(StrEnum):
 class Action:
     """One step. `thing` is the id of a router or network, the host that is fenced, or the agent that is disabled; `name` what people call it.
 
+    `number` is its place in the plan, from 1; 0 for a move that was begun before and is finished, which is in no plan.
+
     `needs` are the numbers of actions that must have succeeded before, `after` of those that must have ended. `refused` says by agent id why it was
     not the target; actions that had the same choice share the mapping.
     """

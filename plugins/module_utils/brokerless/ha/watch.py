@@ -345,6 +345,9 @@ class Watch:
         if action.kind is Kind.FENCE and outcome.result is Result.DONE:
             self._fenced.add(action.thing)
             self.judge.probed(action.thing, up=False, detail="it was fenced", now=now)
+        if not action.number:
+            # it was in no plan, and was left out of those that were made meanwhile
+            self._want(f"the move of router {action.thing} that was begun before has ended")
         if outcome.good:
             self._failures.pop(action.thing, None)
             self._open.pop(action.thing, None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from brokerless.ha.errands import Outcome, Result
 from brokerless.ha.journal import HostWish, OpenMove
-from brokerless.ha.plan import Kind
+from brokerless.ha.plan import Action, Kind
 from brokerless.ha.policy import Fencing, PolicySettings
 from brokerless.ha.snapshot import L3, AgentKey, Heartbeat
 from brokerless.ha.watch import AGAIN_SECONDS, FAILURE_PAUSE, FINISH_SECONDS, QUICK_SECONDS, Needs, Watch
@@ -272,6 +272,27 @@ def test_a_broken_move_is_finished_when_an_agent_can_have_it(story: Story) -> No
     story.silent.add("net2")
     story.passes(20)
     assert [move.target for move in story.watch.to_finish(story.now)] != ["l3-net2"]
+
+
+def test_a_broken_move_that_took_nothing_from_a_dead_agent_is_planned_anew(story: Story) -> None:
+    story.watch.open_moves([OpenMove("r1", "l3-net1", "net1", "l3-net2", "net2", "removing", "ctl/1", 0.0)])
+    story.silent.add("net1")
+    story.passes(20)
+    assert ("move router", "r2") in story.looks()
+    for action in list(story.watch.plan.actions):
+        story.watch.ended(action, Outcome(Result.DONE, "it is there", action.target), story.now)
+    agents = story.watch.snapshot.agents
+    finished = Action(0, Kind.MOVE_ROUTER, "r1", "", "begun by ctl/1", agents["l3-net1"], agents["l3-net2"])
+    story.moves("r2", "net1", "net2")
+    story.passes(2)
+    story.needs()
+    story.looks()
+    assert not story.watch.plan.actions
+    story.watch.ended(finished, Outcome(Result.NOT_NEEDED, "it is still on net1", agents["l3-net1"]), story.now)
+    assert story.watch.hosted("net1") == 1
+    story.passes(2)
+    assert "was begun before has ended" in story.needs().snapshot
+    assert story.looks() == [("move router", "r1")]
 
 
 def test_a_router_without_an_agent_gets_the_one_with_the_least(story: Story) -> None:
