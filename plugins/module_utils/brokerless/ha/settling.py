@@ -89,10 +89,18 @@ class Settling:
 
     def slow(self) -> dict[str, str]:
         """Return by id the agents on which routers did not settle in time, with what is to be said of them."""
-        found: dict[str, list[str]] = {}
+        found = {}
+        for agent, late in self.late_by_agent().items():
+            more = f", and {len(late) - 1} others" if late[1:] else ""
+            found[agent] = f"it was given routers that do not work there: {late[0].router}{more}"
+        return found
+
+    def late_by_agent(self) -> dict[str, list[Settled]]:
+        """Return what `late` does, by the id of the agent."""
+        found: dict[str, list[Settled]] = {}
         for each in self.late():
-            found.setdefault(each.agent.id, []).append(each.router)
-        return {agent: f"it was given routers that do not work there: {', '.join(routers[:3])}" for agent, routers in found.items()}
+            found.setdefault(each.agent.id, []).append(each)
+        return found
 
     def to_ask(self, now: float) -> tuple[str, ...]:
         """Return the routers whose ports are to be read now; they count as asked about."""

@@ -457,8 +457,9 @@ class Watch:
             )
         for each in self.plan.unplaced:
             alarm("critical", "unplaced", f"{each.thing} ({each.name}) has nowhere to go: {each.reason}", each.thing)
-        for late in self.settling.late():
-            alarm("warning", "unsettled", str(late), late.router)
+        for first, *others in self.settling.late_by_agent().values():
+            more = f"; nor do {len(others)} others there" if others else ""
+            alarm("warning", "unsettled", f"{first}{more}", str(first.agent))
         for thing, failure in self._failures.items():
             alarm("warning", "failed", f"{thing}: {failure.why}", thing)
         return found

@@ -67,7 +67,9 @@ def test_what_has_had_its_time_is_told_once_and_looked_at_until_it_works() -> No
     assert settling.waiting == []
     assert "do not work there: r1" in settling.slow()["l3-net2"]
     assert [each.seconds for each in settling.late()] == [WITHIN]
-    settling.moved("r2", NEW, 1061.0)
+    settling.moved("r2", NEW, 1000.0)
+    settling.overdue(1061.0)
+    assert "do not work there: r1, and 1 others" in settling.slow()["l3-net2"]
     assert settling.read(["r2"], [port(router="r2")], [], 1065.0)
     assert settling.slow(), "r1 still does not work there"
     assert settling.read(["r1"], [port()], [], 1100.0)[0].seconds == 100.0
