@@ -91,6 +91,11 @@ besiege: deps ## hostile frames for a real receiver, over TCP and its UNIX socke
 soak: deps ## real hosts under fire for minutes, every message accounted for (CASTS= CALLS= KILLS= CUTS= SECONDS= OUTAGE= LONG_OUTAGE= TTL= SEED=)
 	@PYTHONPATH=tests/functional .venv/bin/python tests/soak/run.py
 
+.PHONY: upstream
+upstream: deps ## oslo.messaging's own tests on zmq:// and on RabbitMQ, and a table (SUITE=functional TRANSPORT=zmq THREADS=native VERSION=18.3.1)
+	@PYTHONPATH=tests/functional .venv/bin/python tests/upstream/upstream_suite.py $(if $(SUITE),--suite $(SUITE)) $(if $(TRANSPORT),--transport $(TRANSPORT)) \
+	  $(if $(THREADS),--threads $(THREADS)) $(if $(VERSION),--version $(VERSION))
+
 .PHONY: simulate
 simulate: deps ## the cores under seeded faults: SEEDS=20000 of them from FIRST=0 on, or SEED=123 alone, with its story
 	@.venv/bin/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0))

@@ -181,6 +181,11 @@ def neutron_lab() -> Iterator[Result]:
     yield run_pytest("neutron-lab", "tests/neutron_lab/test_rpcdaemon.py")
 
 
+def upstream() -> Iterator[Result]:
+    """oslo.messaging's own tests on our driver, as much of them as takes a minute; `make upstream` runs all."""
+    yield run_pytest("upstream", "tests/upstream")
+
+
 def sanity() -> Iterator[Result]:
     """Ansible's own checks. ansible-test passes when it tested nothing, and says so only in words."""
     skipped = re.compile(r"(?i)\bskipp(ed|ing)\b.*")
@@ -216,6 +221,7 @@ STEPS: dict[str, Callable[[], Iterator[Result]]] = {
     "functional": functional,
     "playbooks": playbooks,
     "neutron-lab": neutron_lab,
+    "upstream": upstream,
     "sanity": sanity,
     "docs": docs,
     "packaging": packaging,

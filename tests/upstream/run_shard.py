@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a part of oslo.messaging's own tests, as they lie in its wheel: `python run_shard.py SUITE THREADS NUMBER OF RESULTS [OPTION=VALUE]...`.
 
-SUITE is `functional`, `extra` (the tests of `rabbit_only`) or `unit:FILE`, a file with the names of tests. THREADS is `eventlet`, as the suite
+SUITE is `functional`, `rabbit-only` or `unit` (the tests of `generic_unit_tests`). THREADS is `eventlet`, as the suite
 itself patches its process, or `native`: eventlet patches nothing and servers use threads; no test is changed. Of OF parts, that with NUMBER is run.
 RESULTS gets a JSON line for each test: its name, how it ended, and why. Options are defaults for the driver's, as only one of the two URLs that
 the suite is given may have a query.
 
-It runs in the virtual environment that `run.py` makes, and nothing of this file is imported elsewhere.
+It runs in the virtual environment that `upstream_suite.py` makes, and nothing of this file is imported elsewhere.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import time
 import unittest
@@ -56,15 +57,14 @@ def tests_of(suite_name: str) -> list[unittest.TestCase]:
     top = folder.parents[1]
     if suite_name == "functional":
         loaded = unittest.TestLoader().discover(str(folder / "functional"), top_level_dir=str(top))
-    elif suite_name == "extra":
+    elif suite_name == "rabbit-only":
         loaded = unittest.TestLoader().loadTestsFromName("rabbit_only")
     else:
         import generic_unit_tests
 
-        generic_unit_tests.swap_driver()
-        wanted = set(generic_unit_tests.names())
-        loaded = unittest.TestLoader().discover(str(folder), top_level_dir=str(top))
-        return sorted((test for test in flat(loaded) if test.id() in wanted), key=lambda test: test.id())
+        generic_unit_tests.swap_driver(os.environ["RPC_TRANSPORT_URL"])
+        loaded = unittest.TestLoader().loadTestsFromNames(generic_unit_tests.MODULES)
+        loaded = unittest.TestSuite(filter(generic_unit_tests.is_generic, flat(loaded)))
     return sorted(flat(loaded), key=lambda test: test.id())
 
 
@@ -101,6 +101,8 @@ def main() -> int:
     with Path(results).open("w", encoding="utf-8", buffering=1) as lines:
         for test in tests_of(suite_name)[int(number) :: int(parts)]:
             began = time.monotonic()
+            if suite_name == "unit":
+                importlib.import_module("generic_unit_tests").use_namespace_of(test)
             outcome = Outcome()
             test.run(outcome)
             ended, why = outcome.described()

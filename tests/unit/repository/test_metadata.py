@@ -46,7 +46,7 @@ def test_libraries_are_the_same_everywhere(checkout: Path, pyproject: dict[str, 
 
 
 def test_every_requirement_is_pinned(checkout: Path) -> None:
-    for name in ("runtime.txt", "tools.txt", "neutron-lab.txt"):
+    for name in ("runtime.txt", "tools.txt", "neutron-lab.txt", "upstream.txt"):
         lines = (checkout / "requirements" / name).read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)] == []
 

@@ -177,13 +177,12 @@ class ZmqDriver(BaseDriver):  # type: ignore[misc]
 
     def _pools_that_listen(self, connection: Driver, address: Address) -> list[Address]:
         known_until, pools = self._pools.get(address, (0.0, []))
-        now = time.monotonic()
-        if now >= known_until:
+        if time.monotonic() >= known_until:
             try:
                 pools = pools_of(address, connection.consumers(address, POOLS_SECONDS).exchanges)
             except NotAnswered as error:
                 LOG.warning("which pools listen to %s is not known, those of before get the notification: %s", address, error.reason)
-            self._pools[address] = (now + POOLS_SECONDS, pools)
+            self._pools[address] = (time.monotonic() + POOLS_SECONDS, pools)
         return pools
 
     # --- listening ---------------------------------------------------------------------------------------------------------------------------
