@@ -13,14 +13,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..ha.broker_urls import broker_urls, shown
+from ..ha.bus.base import Source, Tell
 from ..ha.bus.rabbit import ROUTING_KEYS, RabbitBus, RabbitSettings
 from ..ha.bus.recording import Recorder, recordings_of
+from ..ha.bus.tap import TapBus, TapSettings
 from ..ha.config import DEFAULT_CONFIG_FILE, FIRST_CONFIG_FILE, ConfigError, Settings, level_of, read_settings
 from ..ha.control import NobodyLeads, ask
 from ..ha.daemon import Daemon, Parts, log_of
@@ -32,7 +34,9 @@ from ..ha.plugins import load_plugins
 from ..ha.policy import PolicySettings
 from ..ha.replay import Decision, replay
 from ..ha.snapshot import DHCP, L3
+from ..rpc.options import load_options
 from ..rpc.receiver.systemd_notify import SystemdNotifier
+from ..rpc.topics import parse_topic
 from ..soft_import import MissingDependency
 from ..version import VERSION
 from .rpcdaemon_shown import show_decisions, show_plan, show_status
@@ -169,13 +173,6 @@ def make_parts(settings: Settings) -> Parts:
     connection, credentials = connect(conf, settings.plugin_settings.conffile, settings.daemon.cloud, settings.daemon.region)
     policy = settings.policy(neutron.agent_down_time, neutron.report_interval)
     api = NeutronApi(connection, timeout, settings.daemon.name)
-    bus = RabbitSettings(
-        urls,
-        exchange=settings.dump.queue if settings.dump and not (settings.l3_agent or settings.dhcp_agent) else settings.daemon.exchange,
-        routing_keys=tuple(dict.fromkeys((*ROUTING_KEYS, *(settings.dump.routing_keys if settings.dump else ())))),
-        overhear=any(plugin.overhears for plugin in plugins),
-        queue_expire=settings.plugin_settings.queue_expire,
-    )
     warnings = tuple(
         f"Neutron's own failover is on ({name} in {settings.plugin_settings.conffile}): both would move the same; switch one off"
         for name in neutron.failover
@@ -187,15 +184,34 @@ def make_parts(settings: Settings) -> Parts:
         plugins=plugins,
         leadership=_leadership(settings, urls, timeout),
         urls=urls,
-        source=lambda tell: RabbitBus(bus, tell),
+        source=_source(settings, urls, overhear=any(plugin.overhears for plugin in plugins)),
         warnings=warnings,
         recorder=recorder,
         notes=(
             f"conffile {settings.plugin_settings.conffile or '(none)'}: {_intervals(policy)}; credentials for Neutron's API: {credentials}",
-            f"RabbitMQ: {', '.join(map(shown, urls))}",
+            f"RabbitMQ: {', '.join(map(shown, urls)) or 'none, so that no command reaches this daemon'}; heartbeats: {settings.daemon.bus}",
             *(f"{settings.source}: {each}" for each in settings.left_aside()),
         ),
     )
+
+
+def _source(settings: Settings, urls: tuple[str, ...], *, overhear: bool) -> Callable[[Tell], Source]:
+    """Return what makes the source of heartbeats. Raises `OptionError` if the receiver's configuration file can't be read, and `TopicError`."""
+    if settings.daemon.taps:
+        file = settings.daemon.bus.removeprefix("tap").removeprefix(":")
+        conf = load_options([file] if file else [])
+        workers = conf.rpc_zmq_receiver_workers
+        tap = TapSettings(conf.rpc_zmq_ipc_dir, conf.rpc_zmq_host, str(parse_topic(settings.daemon.tap_topic)), workers)
+        return lambda tell: TapBus(tap, tell)
+    dump = settings.dump
+    rabbit = RabbitSettings(
+        urls,
+        exchange=dump.queue if dump and not (settings.l3_agent or settings.dhcp_agent) else settings.daemon.exchange,
+        routing_keys=tuple(dict.fromkeys((*ROUTING_KEYS, *(dump.routing_keys if dump else ())))),
+        overhear=overhear,
+        queue_expire=settings.plugin_settings.queue_expire,
+    )
+    return lambda tell: RabbitBus(rabbit, tell)
 
 
 def _recorder(settings: Settings) -> Recorder | None:
@@ -211,8 +227,11 @@ def _intervals(policy: PolicySettings) -> str:
 
 
 def bus_urls(settings: Settings, neutron: NeutronSettings) -> tuple[str, ...]:
-    """Return where RabbitMQ is. Raises `ConfigError`."""
-    written = settings.daemon.rpchost or neutron.transport_url or "127.0.0.1"
+    """Return where RabbitMQ is; nowhere if nothing needs it and the file names none. Raises `ConfigError`."""
+    written = settings.daemon.rpchost or neutron.transport_url
+    if not written and settings.daemon.taps and settings.daemon.leader == "single":
+        return ()
+    written = written or "127.0.0.1"
     try:
         return broker_urls(written)
     except ValueError as error:
@@ -276,6 +295,8 @@ def _go_into_background() -> None:
 def _obey(parsed: argparse.Namespace, settings: Settings) -> int:
     _conf, neutron = read_conffile(settings.plugin_settings.conffile) if not settings.daemon.rpchost else (None, NeutronSettings(75.0, 30.0, ""))
     urls = bus_urls(settings, neutron)
+    if not urls:
+        raise ConfigError(f"{settings.source} names no RabbitMQ (rpchost): that is how commands reach the daemon")
 
     def asked(command: str, **more: Any) -> dict[str, Any]:
         answer = ask(urls, {"command": command, **{name: value for name, value in more.items() if value is not None}}, parsed.wait)

@@ -48,6 +48,10 @@ class DaemonSettings:
     logfile: str = _key("/var/log/rpcdaemon.log", "Where the log goes, unless in the foreground.", seed=True)
     loglevel: str = _key("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL.", seed=True)
     check_interval: float = _key(1.0, "How often it is looked at whether there is something to do.", seed=True, unit="s")
+    bus: str = _key(
+        "rabbit", "Where heartbeats are heard: rabbit; tap, this host's receiver by /etc/brokerless/brokerless.conf, or tap:FILE, by that file."
+    )
+    tap_topic: str = _key("q-reports-plugin", "With bus = tap: the topic that agents report to.")
     exchange: str = _key("neutron", "The exchange that Neutron's agents report to: its control_exchange.")
     instance: str = _key("", "This replica's name in logs, journal and metrics; the host's name if empty.")
     cloud: str = _key("", "The entry of clouds.yaml with the credentials for Neutron's API.")
@@ -70,6 +74,8 @@ class DaemonSettings:
     def __post_init__(self) -> None:
         if self.loglevel.upper() not in LEVELS:
             raise ConfigError(f"loglevel is {self.loglevel!r}; it may be {', '.join(LEVELS)}")
+        if self.bus not in {"rabbit", "tap"} and not self.bus.removeprefix("tap:").startswith("/"):
+            raise ConfigError(f"bus is {self.bus!r}; it may be rabbit, tap, or tap: and the path of a receiver's configuration file")
         if self.leader not in {"rabbit", "single", "tooz"}:
             raise ConfigError(f"leader is {self.leader!r}; it may be rabbit, single or tooz")
         if self.leader == "tooz" and not self.coordination_url:
@@ -78,6 +84,11 @@ class DaemonSettings:
             raise ConfigError(f"check_interval is {self.check_interval:g}; it must be more than 0")
         if not 0 <= self.metrics_port < 65536:
             raise ConfigError(f"metrics_port is {self.metrics_port}; it must be from 0 to 65535")
+
+    @property
+    def taps(self) -> bool:
+        """Whether heartbeats are heard at a receiver."""
+        return self.bus != "rabbit"
 
     @property
     def name(self) -> str:
@@ -140,9 +151,15 @@ class Settings:
         down = chosen.pop("agent_down_time", agent_down_time)
         interval = chosen.pop("report_interval", min(report_interval, down / 2))
         try:
-            return PolicySettings.for_intervals(down, interval, **chosen)
+            policy = PolicySettings.for_intervals(down, interval, **chosen)
         except PolicyError as error:
             raise ConfigError(f"{self.source}, section [Policy]: {error}") from error
+        if policy.tick_gap <= self.daemon.check_interval:
+            raise ConfigError(
+                f"{self.source}: check_interval is {self.daemon.check_interval:g} s, but must be less than tick_gap ({policy.tick_gap:g} s): each "
+                "pause would look as if the daemon had stood still"
+            )
+        return policy
 
     @property
     def plugin_settings(self) -> AgentPluginSettings:
@@ -157,7 +174,9 @@ class Settings:
                 ours, theirs = getattr(self.l3_agent, name), getattr(self.dhcp_agent, name)
                 if ours != theirs:
                     found.append(f"{name} of [DHCPAgent], {theirs}, is not used: both plugins go by that of [L3Agent], {ours}")
-        if self.dump and (self.l3_agent or self.dhcp_agent) and self.dump.queue != self.daemon.exchange:
+        if self.daemon.taps and self.dump:
+            found.append("queue and routing_keys of [Dump] are not used: the topic that is tapped is, " + self.daemon.tap_topic)
+        elif self.dump and (self.l3_agent or self.dhcp_agent) and self.dump.queue != self.daemon.exchange:
             found.append(f"queue of [Dump], {self.dump.queue}, is not used: the exchange that the other plugins listen to is, {self.daemon.exchange}")
         return found
 

@@ -63,6 +63,24 @@ def test_what_is_not_gone_by_is_named(tmp_path: Path) -> None:
     assert settings(tmp_path, "[Daemon]\nplugins = Dump\n[Dump]\nqueue = nova\n").left_aside() == []
 
 
+def test_a_pause_that_would_look_like_a_standstill_is_refused(tmp_path: Path) -> None:
+    found = settings(tmp_path, "[Daemon]\nplugins = L3Agent\n")
+    assert found.policy(10.0, 3.0).tick_gap == 3.0
+    with pytest.raises(ConfigError, match="check_interval is 1 s, but must be less than tick_gap"):
+        found.policy(3.0, 1.0)
+
+
+@pytest.mark.parametrize(("bus", "taps"), [("rabbit", False), ("tap", True), ("tap:/etc/x.conf", True)])
+def test_where_it_listens_can_be_chosen(tmp_path: Path, bus: str, taps: bool) -> None:
+    assert settings(tmp_path, f"[Daemon]\nplugins = L3Agent\nbus = {bus}\n").daemon.taps is taps
+
+
+@pytest.mark.parametrize("bus", ["zmq", "tap:", "tap:x.conf", ""])
+def test_where_it_can_not_listen_is_refused(tmp_path: Path, bus: str) -> None:
+    with pytest.raises(ConfigError, match=r"section \[Daemon\]: bus is "):
+        settings(tmp_path, f"[Daemon]\nplugins = L3Agent\nbus = {bus}\n")
+
+
 def test_the_section_of_defaults_holds_for_all_sections(tmp_path: Path) -> None:
     found = settings(tmp_path, "[DEFAULT]\nloglevel = ERROR\nconffile = /etc/n.conf\n[Daemon]\nplugins = l3agent,dump\n")
     assert found.daemon.loglevel == "ERROR"
