@@ -156,10 +156,13 @@ class _Record:
     """What is remembered of an agent, whether the bus named it or Neutron. Times are monotonic seconds, but those inside `listed`."""
 
     heard: float | None = None
+    heard_before: float | None = None
     heard_on_time_since: float | None = None
     abilities: Abilities | None = None
     listed: Agent | None = None
     listed_at: float = 0.0
+    contradicted: bool = False
+    """Whether Neutron called it dead when it was asked, though reports had come just before that."""
     seen_in_listing: float = 0.0
     behind_newest: float = 0.0
     grace_until: float = 0.0
@@ -201,7 +204,7 @@ class Judge:
         self.hearing.heard(heartbeat.key, heartbeat.sent_at, now, wall)
         if record.heard is None or now - record.heard > self._policy.overdue_after:
             record.heard_on_time_since = now
-        record.heard = now
+        record.heard_before, record.heard = record.heard, now
         record.abilities = heartbeat.abilities
         if heartbeat.starting:
             self._grant_grace(record, now)
@@ -223,6 +226,8 @@ class Judge:
             if before is not None and agent.started_at > before.started_at:
                 self._grant_grace(record, now)
             record.listed_at = self._api_at
+            reports = (self._api_at - heard for heard in (record.heard, record.heard_before) if heard is not None)
+            record.contradicted = not agent.alive and any(0 < age <= self._policy.overdue_after for age in reports)
             record.seen_in_listing = now
             record.behind_newest = newest - agent.heartbeat_at
         for key, record in list(self._records.items()):
@@ -371,7 +376,7 @@ class Judge:
             return Witness("neutron", "unknown", f"Neutron's API has said nothing new about it ({self._api_trouble or 'it was not asked'})")
         if agent.alive:
             return Witness("neutron", "alive", "Neutron's server hears it")
-        if record.heard is not None and record.heard >= record.listed_at:
+        if record.heard is not None and record.heard >= record.listed_at and not record.contradicted:
             return Witness("neutron", "unknown", "Neutron was not asked since")
         return Witness("neutron", "dead", "Neutron's server says that it is not alive")
 

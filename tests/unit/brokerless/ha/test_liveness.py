@@ -177,16 +177,25 @@ def test_heard_on_the_bus_and_dead_for_neutron_is_a_suspicion(bench: Bench) -> N
 
 
 def test_a_word_of_neutrons_from_before_the_last_report_does_not_count(bench: Bench) -> None:
-    key = AgentKey(L3, "net2")
-    bench.unprocessed.add(key)
-    while bench.verdict("net2").state is not State.SUSPECT:
-        bench.run(0.5)
-    bench.judge.heard(Heartbeat(key, None, starting=False, abilities=Abilities()), bench.now + 0.1)
+    bench.kill("net2")
+    bench.seconds_until_dead("net2", 30)
+    bench.judge.heard(Heartbeat(AgentKey(L3, "net2"), None, starting=False, abilities=Abilities()), bench.now + 0.1)
     bench.judge.tick(bench.now + 0.1)
-    assert bench.verdict("net2").state is State.ALIVE
+    assert bench.verdict("net2").state is State.RETURNING
     assert bench.verdict("net2").witnesses[1].detail == "Neutron was not asked since"
-    bench.run(0.5)
+
+
+def test_a_report_after_each_word_of_neutrons_does_not_hide_that_it_processes_none(bench: Bench) -> None:
+    """Agents that report as often as Neutron is asked may do so between each question and the look at what came of it."""
+    key = AgentKey(L3, "net2")
+    bench.processed[key] = 0.0
+    for _turn in range(5):
+        bench.now += 2.0
+        bench.ask()
+        bench.judge.heard(Heartbeat(key, None, starting=False, abilities=Abilities()), bench.now + 0.1)
+        bench.judge.tick(bench.now + 0.2)
     assert bench.verdict("net2").state is State.SUSPECT
+    assert "the server does not process its reports" in bench.verdict("net2").reason
 
 
 def test_the_hold_off_begins_anew_when_a_witness_changes_its_mind(bench: Bench) -> None:
