@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -38,8 +38,9 @@ class Cluster:
         self._daemon = {"rpchost": broker.url, "leader_queue_type": "classic", "lease": 1.6, "check_interval": 0.2}
         self._l3_agent = {"conffile": conffile, "timeout": 0.6}
 
-    def start(self, name: str) -> None:
-        self.nursery.start(name, self._daemon, self._l3_agent, POLICY)
+    def start(self, name: str, daemon: Mapping[str, object] | None = None, policy: Mapping[str, object] | None = None) -> None:
+        """Start a replica, with these keys beside those that all have."""
+        self.nursery.start(name, {**self._daemon, **(daemon or {})}, self._l3_agent, {**POLICY, **(policy or {})})
 
     def unfinished(self) -> list[str]:
         """Return what whoever leads says is not over: moves that are open, under way, or wait."""
@@ -147,3 +148,20 @@ def test_an_ha_router_gets_a_member_for_the_dead_one_and_keeps_the_others(nurser
             ("POST", "/v2.0/agents/l3-net4/l3-routers"),
             ("DELETE", "/v2.0/agents/l3-net1/l3-routers/redundant"),
         ]
+
+
+def test_a_probe_proves_that_a_host_is_off_which_nothing_can_fence(nursery: Nursery, broker: RabbitmqServer, tmp_path: Path) -> None:
+    probe, off = tmp_path / "probe", tmp_path / "off"
+    probe.write_text(f'#!/bin/sh\necho "$RPCDAEMON_HOST" >>{tmp_path}/asked\ntest -e {off} && exit 2\nexit 1\n', encoding="utf-8")
+    probe.chmod(0o700)
+    with CloudDouble({"net1": 2, "net2": 0, "net3": 0}) as cloud, BusAgents(broker.url, cloud):
+        cluster = Cluster(nursery, broker, cloud)
+        cluster.start("one", {"probe": probe}, {"fencing": "require"})
+        wait_until(lambda: nursery.log("one").count("-> alive") >= 6 and not cluster.unfinished(), "it has seen the cloud", PATIENCE)
+        cloud.silent.add("net1")
+        wait_until(lambda: "the probe does not know about net1" in nursery.log("one"), "it is not known whether it is off", PATIENCE)
+        wait_until(lambda: "L3 agent on net1: suspect -> dead" in nursery.log("one"), "it is dead", PATIENCE)
+        assert not cloud.requests
+        off.touch()
+        wait_until(lambda: not cloud.hosting["l3-net1"], "nothing is left on it", PATIENCE)
+        assert {*(tmp_path / "asked").read_text(encoding="utf-8").split()} == {"net1"}

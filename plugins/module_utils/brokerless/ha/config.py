@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .policy import PolicyError, PolicySettings
+from .probes import tcp_port
 
 DEFAULT_CONFIG_FILE = "/etc/rpcdaemon.conf"
 FIRST_CONFIG_FILE = "/usr/local/etc/rpcdaemon.conf"
@@ -63,6 +64,11 @@ class DaemonSettings:
     leader_queue_type: str = _key("quorum", "With leader = rabbit: quorum, or classic for a RabbitMQ without quorum queues.")
     coordination_url: str = _key("", "With leader = tooz: tooz's URL, such as redis://192.0.2.1:6379.")
     fence_command: str = _key("", "What makes sure that RPCDAEMON_HOST forwards nothing any more; it ends with 0 if that is so.")
+    probe: str = _key(
+        "",
+        "What tells whether RPCDAEMON_HOST is up, if its agents are in doubt: tcp:PORT, or a command that ends with 0 (up), 1 or 2 (surely off).",
+    )
+    probe_timeout: float = _key(5.0, "How long a host is given to answer that.", unit="s")
     before_move: str = _key("", "A command that is run before each move; the move is not made unless it ends with 0.")
     after_move: str = _key("", "A command that is run after each move.")
     command_timeout: float = _key(60.0, "How long such a command may take before it is killed.", unit="s")
@@ -80,6 +86,12 @@ class DaemonSettings:
             raise ConfigError(f"leader is {self.leader!r}; it may be rabbit, single or tooz")
         if self.leader == "tooz" and not self.coordination_url:
             raise ConfigError("leader is tooz, and coordination_url is not set")
+        if not self.probe_timeout > 0:
+            raise ConfigError(f"probe_timeout is {self.probe_timeout:g}; it must be more than 0")
+        try:
+            tcp_port(self.probe)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         if not self.check_interval > 0:
             raise ConfigError(f"check_interval is {self.check_interval:g}; it must be more than 0")
         if not 0 <= self.metrics_port < 65536:

@@ -35,6 +35,7 @@ from .neutron_api import ApiError, NeutronApi
 from .plan import Action, Plan
 from .plugins import Plugin
 from .policy import PolicySettings
+from .probes import Prober
 from .recorded_watch import RecordedWatch
 from .settling import Settling
 from .snapshot import DHCP, L3, Agent, Snapshot, SnapshotError, agent_from_api, snapshot_from_api
@@ -101,6 +102,7 @@ class Daemon:
         self._heartbeats = 0
         self._api_faults: dict[str, str] = {}
         self.lag = 0.0
+        self._prober = Prober(self._settings.probe, self._settings.probe_timeout, self._probed) if self._settings.probe else None
         self._deaths = Deaths()
         self._desk = FiguresDesk(lambda: self._inbox.put(lambda: self._desk.answer(self._figures)))
         self._metrics = self._show_metrics()
@@ -127,6 +129,8 @@ class Daemon:
             self._parts.leadership.close()
             for pool in (self._readers, self._lists):
                 pool.shutdown(wait=False, cancel_futures=True)
+            if self._prober is not None:
+                self._prober.close()
             self._audit.close()
             if self._parts.recorder is not None:
                 self._parts.recorder.close()
@@ -181,6 +185,9 @@ class Daemon:
             LOG.info("reading what agents host: %s", needs.snapshot)
             self._ask("snapshot", self._read_snapshot)
         if reign is not None:
+            if self._prober is not None:
+                for host in self.watch.judge.to_probe(now):
+                    self._prober.ask(host)
             for move in self.watch.to_finish(now):
                 reign.finish(move)
             self._let_settle(reign, now)
@@ -198,6 +205,10 @@ class Daemon:
             self._heartbeats += isinstance(event, HeardReport)
             for plugin in self._parts.plugins:
                 plugin.overheard(event)
+
+    def _probed(self, host: str, up: bool | None, detail: str) -> None:
+        """Called by the threads that probe."""
+        self._inbox.put(lambda: self.watch.probed(host, up, detail, time.monotonic()))
 
     def _tell_alarms(self) -> None:
         """Log each alarm once, and once that it is over."""

@@ -28,23 +28,29 @@ class Hooks:
 
     def run(self, command: str, told: Mapping[str, str]) -> str:
         """Run a command line to its end; return an empty text if it ended well, else what went wrong. Without a command all is well."""
-        if not command:
-            return ""
-        variables = {f"RPCDAEMON_{name.upper()}": value for name, value in told.items()}
-        try:
-            ended = subprocess.run(
-                shlex.split(command),
-                env={**os.environ, **variables},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=self.time_limit,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"{command!r} took longer than {self.time_limit:g} s and was killed"
-        except (OSError, ValueError) as error:
-            return f"{command!r} could not be started: {error}"
-        if ended.returncode == 0:
-            return ""
-        said = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-MOST_OUTPUT:]
-        return f"{command!r} ended with {ended.returncode}: {said or 'it said nothing'}"
+        return run_command(command, told, self.time_limit)[1] if command else ""
+
+
+def run_command(command: str, told: Mapping[str, str], time_limit: float) -> tuple[int | None, str]:
+    """Run a command line, with what it is `told` in environment variables, for at most `time_limit` seconds.
+
+    Returns what it ended with, None if it could not be started or was killed, and what went wrong, empty if it ended with 0.
+    """
+    variables = {f"RPCDAEMON_{name.upper()}": value for name, value in told.items()}
+    try:
+        ended = subprocess.run(
+            shlex.split(command),
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=time_limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"{command!r} took longer than {time_limit:g} s and was killed"
+    except (OSError, ValueError) as error:
+        return None, f"{command!r} could not be started: {error}"
+    if ended.returncode == 0:
+        return 0, ""
+    said = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-MOST_OUTPUT:]
+    return ended.returncode, f"{command!r} ended with {ended.returncode}: {said or 'it said nothing'}"

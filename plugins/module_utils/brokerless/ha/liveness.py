@@ -146,7 +146,7 @@ class Transition:
 
 @dataclass(slots=True)
 class _Probe:
-    up: bool
+    up: bool | None
     detail: str
     at: float
 
@@ -239,9 +239,25 @@ class Judge:
         """Neutron was asked for its agents, and gave no usable answer."""
         self._api_trouble = trouble
 
-    def probed(self, host: str, *, up: bool, detail: str, now: float) -> None:
-        """A probe of a host came to an end. `up=False` is a proof that it forwards nothing: power off, fenced."""
+    def probed(self, host: str, *, up: bool | None, detail: str, now: float) -> None:
+        """A probe of a host came to an end. `up=False` is a proof that it forwards nothing: power off, fenced; None: it is not known.
+
+        That it is not known takes no proof back.
+        """
+        before = self._probes.get(host)
+        if up is None and before is not None and before.up is False and now - before.at <= self._policy.probe_fresh:
+            return
         self._probes[host] = _Probe(up, detail, now)
+
+    def known_down(self, host: str, now: float) -> bool:
+        """Whether it is proven that a host forwards nothing."""
+        probe = self._probe(host, now)
+        return bool(probe) and probe[0].says == "dead"
+
+    def to_probe(self, now: float) -> list[str]:
+        """Return the hosts that it is worth to ask: those with a managed agent in doubt, or dead, that were not asked lately."""
+        hosts = {key.host for key, record in self._records.items() if key.agent_type in self._managed and record.state in {State.SUSPECT, State.DEAD}}
+        return sorted(host for host in hosts if host not in self._probes or now - self._probes[host].at > self._policy.probe_fresh / 2)
 
     def release(self, now: float) -> list[AgentKey]:
         """Let the mass-failure guard go, at the operator's word; return the agents that are now evacuated if they are dead."""
@@ -273,7 +289,7 @@ class Judge:
             if state is not before:
                 record.state, record.since = state, now
                 changes.append(Transition(agent, before, state, record.reason))
-                if state in {State.ALIVE, State.RETURNING} and (probe := self._probes.get(agent.host)) and not probe.up:
+                if state in {State.ALIVE, State.RETURNING} and (probe := self._probes.get(agent.host)) and probe.up is False:
                     # who is heard is not off any more
                     del self._probes[agent.host]
             if self._penalty(record, now) < self._policy.flap_reuse:
@@ -384,7 +400,8 @@ class Judge:
         probe = self._probes.get(host)
         if probe is None or now - probe.at > self._policy.probe_fresh:
             return ()
-        return (Witness("probe", "alive" if probe.up else "dead", probe.detail),)
+        says = "unknown" if probe.up is None else "alive" if probe.up else "dead"
+        return (Witness("probe", says, probe.detail),)
 
     # --- what goes out -------------------------------------------------------------------------------------------------------------------
 
@@ -393,14 +410,13 @@ class Judge:
         for key, record in self._records.items():
             if record.listed is None or self._is_retired(record):
                 continue
-            probe = self._probe(key.host, now)
             found.append(
                 Member(
                     key,
                     record.listed.zone,
                     self._silent_since(record, now),
                     record.state is State.DEAD,
-                    bool(probe) and probe[0].says == "dead",
+                    self.known_down(key.host, now),
                 )
             )
         return found
@@ -454,6 +470,6 @@ def _siblings(heard: Mapping[str, bool]) -> Witness:
 
 
 def _forwarding(bus: Witness, siblings: Mapping[str, bool], probe: tuple[Witness, ...]) -> Forwarding:
-    if probe:
+    if probe and probe[0].says != "unknown":
         return Forwarding.STOPPED if probe[0].says == "dead" else Forwarding.MAY_FORWARD
     return Forwarding.MAY_FORWARD if bus.says == "alive" or any(siblings.values()) else Forwarding.NOT_KNOWN

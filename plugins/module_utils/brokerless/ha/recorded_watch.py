@@ -28,6 +28,7 @@ TOLD = (
     "listed",
     "polled",
     "unanswered",
+    "probed",
     "tick",
     "looked",
     "read_settling",

@@ -141,6 +141,13 @@ class Watch:
         if question == "agents":
             self.judge.unanswered(trouble)
 
+    def probed(self, host: str, up: bool | None, detail: str, now: float) -> None:
+        """A host was asked whether it is up."""
+        before = self.judge.known_down(host, now)
+        self.judge.probed(host, up=up, detail=detail, now=now)
+        if self.judge.known_down(host, now) is not before:
+            self._want(detail)
+
     def _answered(self, question: str) -> None:
         self._waits_for.discard(question)
         self._unanswered.pop(question, None)

@@ -659,3 +659,57 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("bus_silent", "neutron_says_dead", "switch_heard", "probe", "state", "forwarding"),
+    [
+        # a probe makes nobody dead who is heard, by whomever
+        (False, False, True, False, State.ALIVE, Forwarding.STOPPED),
+        (False, False, True, None, State.ALIVE, Forwarding.MAY_FORWARD),
+        (True, False, False, False, State.SUSPECT, Forwarding.STOPPED),
+        (True, False, False, None, State.SUSPECT, Forwarding.NOT_KNOWN),
+        # nor anybody alive whom neither the bus nor Neutron hears
+        (True, True, False, True, State.DEAD, Forwarding.MAY_FORWARD),
+        (True, True, False, None, State.DEAD, Forwarding.NOT_KNOWN),
+        (True, True, False, False, State.DEAD, Forwarding.STOPPED),
+        # that the host does not answer says less than that another agent of it is heard; that it is off says more
+        (True, True, True, None, State.DEAD, Forwarding.MAY_FORWARD),
+        (True, True, True, False, State.DEAD, Forwarding.STOPPED),
+    ],
+)
+def test_what_the_witnesses_make_of_each_other(
+    bus_silent: bool, neutron_says_dead: bool, switch_heard: bool, probe: bool | None, state: State, forwarding: Forwarding
+) -> None:
+    bench = Bench()
+    bench.run(3 * bench.policy.agent_down_time)
+    if bus_silent:
+        bench.kill("net2", L3, DHCP, *(() if switch_heard else (OVS,)))
+    for _second in range(round(2 * bench.policy.agent_down_time)):
+        if bus_silent and not neutron_says_dead:
+            bench.processed.update(dict.fromkeys(bench.agents, WALL + bench.now))
+        bench.judge.probed("net2", up=probe, detail="the probe", now=bench.now)
+        bench.run(1.0)
+    assert (bench.verdict("net2").state, bench.verdict("net2").forwarding) == (state, forwarding)
+
+
+def test_hosts_in_doubt_are_worth_a_probe_and_not_again_at_once() -> None:
+    bench = Bench()
+    bench.run(3 * bench.policy.agent_down_time)
+    assert bench.judge.to_probe(bench.now) == []
+    bench.kill("net2")
+    bench.run(bench.policy.agent_down_time)
+    assert bench.judge.to_probe(bench.now) == ["net2"]
+    bench.judge.probed("net2", up=None, detail="no answer", now=bench.now)
+    assert bench.judge.to_probe(bench.now) == []
+    bench.run(bench.policy.probe_fresh / 2 + 1)
+    assert bench.judge.to_probe(bench.now) == ["net2"]
+
+
+def test_no_answer_takes_no_proof_back() -> None:
+    bench = Bench()
+    bench.judge.probed("net2", up=False, detail="off", now=bench.now)
+    bench.judge.probed("net2", up=None, detail="no answer", now=bench.now + 1)
+    assert bench.judge.known_down("net2", bench.now + 1)
+    bench.judge.probed("net2", up=True, detail="up", now=bench.now + 2)
+    assert not bench.judge.known_down("net2", bench.now + 2)
