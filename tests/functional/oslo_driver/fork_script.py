@@ -1,12 +1,14 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""Does a transport that was made before a fork, and with `pre` used, work in the parent and in the child? `python fork_script.py URL pre|post`.
+"""Does a transport that was made before a fork, and with `pre` used, work on both sides? `python fork_script.py URL pre|post [fork(3)]`.
 
-Prints a line for the call before the fork, and then four, of which each should say `ok`: two calls of the child, two of the parent.
+With `fork(3)` it is the C library that forks. Prints a line for the call before the fork, and then four, of which each should say `ok`: two calls of
+the child, two of the parent.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -41,7 +43,7 @@ def main() -> None:
     client = oslo_messaging.get_rpc_client(oslo_messaging.get_rpc_transport(cfg.CONF, URL), TARGET, timeout=15)
     if sys.argv[2] == "pre":
         print("parent before the fork ->", client.call({}, "pid"), flush=True)
-    child = os.fork()
+    child = ctypes.PyDLL(None).fork() if sys.argv[3:] == ["fork(3)"] else os.fork()
     who = "parent" if child else "child "
     for number in range(2):
         began = time.monotonic()

@@ -630,10 +630,13 @@ Driver: TypeAlias = Connection | WorkerConnections
 _connections: dict[str, Driver] = {}
 _connections_lock = threading.Lock()
 _inherited: list[Driver] = []
+_process = os.getpid()
 
 
 def process_connection(conf: cfg.ConfigOpts) -> Driver:
     """Return this process's connection to the receiver in `rpc_zmq_ipc_dir`, which is made when it is first asked for, and anew after a fork."""
+    if _process != os.getpid():  # uWSGI forks without a word to Python
+        _leave_to_parent()
     connection = _connections.get(conf.rpc_zmq_ipc_dir)
     if connection is not None:
         return connection
@@ -670,7 +673,8 @@ def close_connections(timeout: float = EXIT_SECONDS) -> None:
 
 def _leave_to_parent() -> None:
     """After a fork: what was made before belongs to the parent, whose threads don't exist here. It must not even be collected."""
-    global _connections_lock  # noqa: PLW0603 - the lock may have been held when the process forked
+    global _connections_lock, _process  # noqa: PLW0603 - the lock may have been held when the process forked
+    _process = os.getpid()
     _connections_lock = threading.Lock()
     for connection in _connections.values():
         connection.leave_to_parent()
