@@ -1,9 +1,10 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""Run a part of oslo.messaging's own tests, as they lie in its wheel: `python run_shard.py SUITE THREADS NUMBER OF RESULTS [OPTION=VALUE]...`.
+"""Run a part of oslo.messaging's own tests, as they lie in its wheel: `python run_shard.py SUITE THREADS PART RESULTS [OPTION=VALUE]...`.
 
 SUITE is `functional`, `rabbit-only` or `unit` (the tests of `generic_unit_tests`). THREADS is `eventlet`, as the suite
-itself patches its process, or `native`: eventlet patches nothing and servers use threads; no test is changed. Of OF parts, that with NUMBER is run.
+itself patches its process, or `native`: eventlet patches nothing and servers use threads; no test is changed. PART is `0/4`, the first
+of four, or `@FILE`, the tests that are named in the file.
 RESULTS gets a JSON line for each test: its name, how it ended, and why. Options are defaults for the driver's, as only one of the two URLs that
 the suite is given may have a query.
 
@@ -68,6 +69,15 @@ def tests_of(suite_name: str) -> list[unittest.TestCase]:
     return sorted(flat(loaded), key=lambda test: test.id())
 
 
+def part_of(tests: list[unittest.TestCase], part: str) -> list[unittest.TestCase]:
+    """Return the tests of a part."""
+    if part.startswith("@"):
+        names = Path(part[1:]).read_text(encoding="utf-8").splitlines()
+        return [test for test in tests if test.id() in names]
+    number, parts = part.split("/")
+    return tests[int(number) :: int(parts)]
+
+
 def flat(suite: unittest.TestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:
     """Yield the single tests of a suite."""
     if isinstance(suite, unittest.TestSuite):
@@ -91,7 +101,7 @@ class Outcome(unittest.TestResult):
 
 def main() -> int:
     """Run the tests."""
-    suite_name, threads, number, parts, results, *options = sys.argv[1:]
+    suite_name, threads, part, results, *options = sys.argv[1:]
     sys.path.insert(0, str(Path(__file__).parent))
     if threads == "native":
         use_native_threads()
@@ -99,7 +109,7 @@ def main() -> int:
     if options:
         set_driver_defaults(options)
     with Path(results).open("w", encoding="utf-8", buffering=1) as lines:
-        for test in tests_of(suite_name)[int(number) :: int(parts)]:
+        for test in part_of(tests_of(suite_name), part):
             began = time.monotonic()
             if suite_name == "unit":
                 importlib.import_module("generic_unit_tests").use_namespace_of(test)

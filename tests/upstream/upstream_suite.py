@@ -33,6 +33,8 @@ LOCK_FILE = CHECKOUT / "requirements" / "upstream.txt"
 VERSIONS = ("18.3.1", "18.2.0")
 PARTS = 6
 """So many processes share the tests of a row: most of their time is waiting."""
+REPEATS = 2
+"""So often a test that failed is run again, alone."""
 ROW_SECONDS = 900.0
 
 
@@ -54,6 +56,8 @@ class Outcomes:
     row: Row
     seconds: float
     tests: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    again: int = 0
+    """How many were run again because they failed: upstream's tests wait for fixed times, and with native threads they race against themselves."""
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -133,39 +137,52 @@ def serving(transport: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def run_row(row: Row) -> Outcomes:
-    """Run the tests of a row, with a server of their own."""
-    place = environment(row.version)
+    """Run the tests of a row, with a server of their own. Those that failed are run again, alone: see `Outcomes.again`."""
     parts = PARTS if row.suite == "functional" else 1
     with tempfile.TemporaryDirectory() as folder, serving(row.transport) as (url, options):
-        told = {
-            "RPC_TRANSPORT_URL": url,
-            "NOTIFY_TRANSPORT_URL": url,
-            "OS_TEST_TIMEOUT": "120",
-            "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "HOME": folder,  # where stevedore keeps what it found
-        }
         began = time.monotonic()
-        results = [Path(folder) / f"results-{number}" for number in range(parts)]
-        running = []
-        for number, result in enumerate(results):
-            shard = [row.suite, row.threads, str(number), str(parts), str(result), *options]
-            command = [str(place / "bin" / "python"), "-W", "ignore", str(Path(__file__).parent / "run_shard.py"), *shard]
-            with result.with_suffix(".log").open("wb") as log:
-                running.append(subprocess.Popen(command, cwd=folder, env=clean_environment() | told, stdout=log, stderr=log))
-        ends_at = began + ROW_SECONDS
-        for process in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, ends_at - time.monotonic()))
-            process.kill()
-            process.wait()
-        outcomes = Outcomes(row, time.monotonic() - began)
-        for process, result in zip(running, results, strict=True):
-            lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
-            outcomes.tests += [json.loads(line) for line in lines]
-            if process.returncode:
-                log_text = result.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-                outcomes.tests.append({"test": f"process {result.name}", "ended": "fail", "why": log_text[-2000:]})
+        outcomes = Outcomes(row, 0.0, run_parts(row, url, options, Path(folder), [f"{number}/{parts}" for number in range(parts)]))
+        failed = [] if row.suite == "unit" else [test["test"] for test in outcomes.tests if test["ended"] == "fail"]
+        for _turn in range(REPEATS):
+            if failed:
+                names = Path(folder, "failed")
+                names.write_text("\n".join(failed), encoding="utf-8")
+                repeated = run_parts(row, url, options, Path(folder), [f"@{names}"])
+                outcomes.tests = [test for test in outcomes.tests if test["test"] not in {again["test"] for again in repeated}] + repeated
+                outcomes.again += len(repeated)
+                failed = [test["test"] for test in repeated if test["ended"] == "fail"]
+        outcomes.seconds = time.monotonic() - began
         return outcomes
+
+
+def run_parts(row: Row, url: str, options: list[str], folder: Path, parts: list[str]) -> list[dict[str, str]]:
+    """Run parts of a row's tests beside each other, and return how each test ended."""
+    place = environment(row.version)
+    told = {
+        "RPC_TRANSPORT_URL": url,
+        "NOTIFY_TRANSPORT_URL": url,
+        "OS_TEST_TIMEOUT": "120",
+        "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder),  # where stevedore keeps what it found
+    }
+    results = [folder / f"results-{number}" for number in range(len(parts))]
+    running = []
+    for part, result in zip(parts, results, strict=True):
+        command = [place / "bin" / "python", "-W", "ignore", Path(__file__).parent / "run_shard.py", row.suite, row.threads, part, result, *options]
+        with result.with_suffix(".log").open("wb") as log:
+            running.append(subprocess.Popen(list(map(str, command)), cwd=folder, env=clean_environment() | told, stdout=log, stderr=log))
+    ends_at = time.monotonic() + ROW_SECONDS
+    tests = []
+    for process, result in zip(running, results, strict=True):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, ends_at - time.monotonic()))
+        process.kill()
+        lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
+        tests += [json.loads(line) for line in lines]
+        if process.wait():
+            log_text = result.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+            tests.append({"test": f"process {result.name}", "ended": "fail", "why": log_text[-2000:]})
+    return tests
 
 
 def clean_environment() -> dict[str, str]:
@@ -175,14 +192,14 @@ def clean_environment() -> dict[str, str]:
 
 def shown(outcomes: list[Outcomes]) -> list[str]:
     """Return the table, and below it what failed, and why."""
-    lines = ["", "oslo.messaging  transport  threads   suite        run  pass  fail  skip  seconds"]
+    lines = ["", "oslo.messaging  transport  threads   suite        run  pass  fail  skip  again  seconds"]
     for outcome in outcomes:
         row, (passed, failed, skipped) = outcome.row, outcome.counts
         ran = passed + failed
         expected = "/".join(map(str, row.expected))
         lines.append(
             f"{row.version:14}  {row.transport + '://':9}  {row.threads:8}  {row.suite:11}  {ran:3}  {passed:4}  {failed:4}  {skipped:4}  "
-            f"{outcome.seconds:7.0f}{'' if outcome.as_expected else f'  NOT AS EXPECTED: {expected}'}"
+            f"{outcome.again:5}  {outcome.seconds:7.0f}{'' if outcome.as_expected else f'  NOT AS EXPECTED: {expected}'}"
         )
     for outcome in outcomes:
         reasons = unreachable() if outcome.row.suite == "unit" else {}
