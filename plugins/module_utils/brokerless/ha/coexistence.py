@@ -8,13 +8,16 @@ both. So we stand back for a while from what changed without us, and from the ag
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection
 
+from .maintenance import Windows
 from .policy import PolicySettings
 from .snapshot import DHCP, L3, Agent, Snapshot
 
 HOUR = 3600.0
+ALWAYS = Windows()
 
 
 class Coexistence:
@@ -68,17 +71,26 @@ class Coexistence:
 
 
 class MoveBudget:
-    """How many moves are allowed within an hour, for what nobody is in need of."""
+    """How many moves are allowed within an hour, and in which windows, for what nobody is in need of."""
 
-    def __init__(self, per_hour: int) -> None:
+    def __init__(self, per_hour: int, windows: Windows = ALWAYS) -> None:
         self._per_hour = per_hour
+        self._windows = windows
         self._spent: deque[float] = deque()
 
-    def left(self, now: float) -> int:
-        """Return how many moves may be made now."""
+    def left(self, now: float, wall: float) -> int:
+        """Return how many moves may be made now. `wall`, in seconds since 1970, is for the windows."""
+        if self._windows.opens_in(wall):
+            return 0
         while self._spent and now - self._spent[0] >= HOUR:
             self._spent.popleft()
         return max(0, self._per_hour - len(self._spent))
+
+    def again_in(self, now: float, wall: float) -> float:
+        """Return in how many seconds a move may be made that may not be made now; infinity if none may ever, or one may now."""
+        if not self._per_hour or self.left(now, wall):
+            return math.inf
+        return self._windows.opens_in(wall) or self._spent[0] + HOUR - now
 
     def spend(self, now: float) -> None:
         """Note that a move was made."""

@@ -63,21 +63,6 @@ def plan_watch(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings,
     return planner.finish("watch", hurry=bool(dead))
 
 
-def plan_drain(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, host: str, wishes: Wishes = NO_WISHES) -> Plan:
-    """Plan to take everything off a host, alive or dead, without disabling anything before it is empty."""
-    wishes = replace(wishes, draining=wishes.draining | {host})
-    planner = _Planner(snapshot, judgement, policy, wishes)
-    if planner.is_deaf():
-        return planner.finish(f"drain {host}")
-    agents = planner.agents_on({host}, "its host is drained")
-    if not agents:
-        planner.notes.append(f"{host} has no {' and no '.join(sorted(wishes.managed))}: nothing to drain")
-    planner.leave(agents)
-    planner.leave_networks()
-    planner.disable_drained()
-    return planner.finish(f"drain {host}")
-
-
 def plan_undrain(
     snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, host: str, wishes: Wishes = NO_WISHES, budget: int | None = None
 ) -> Plan:
@@ -217,7 +202,7 @@ class _Planner:
     # --- routers -------------------------------------------------------------------------------------------------------------------------
 
     def leave(self, agents: Mapping[str, str]) -> None:
-        """Plan to take all routers off the agents; their networks follow in `serve_networks` or `leave_networks`."""
+        """Plan to take all routers off the agents; their networks follow in `serve_networks`."""
         self._leaving = dict(agents)
         single: list[_Leaving] = []
         members: dict[str, Router] = {}
@@ -381,14 +366,10 @@ class _Planner:
 
     # --- networks ------------------------------------------------------------------------------------------------------------------------
 
-    def leave_networks(self) -> None:
-        """Plan to take the networks off the agents that are left, without serving any others."""
-        self.serve_networks(only_of=frozenset(self._leaving))
-
-    def serve_networks(self, host: str | None = None, only_of: frozenset[str] | None = None) -> None:
+    def serve_networks(self, host: str | None = None) -> None:
         """Plan that every network which wants DHCP is served by as many agents as the policy says, and by none that is left.
 
-        With `host`, only what its agents gain; with `only_of`, only networks that one of these agents (ids) serves.
+        With `host`, only what its agents gain.
         """
         if DHCP not in self._wishes.managed or not self._snapshot.of_type(DHCP):
             return
@@ -400,7 +381,7 @@ class _Planner:
         for network in sorted(self._snapshot.networks.values(), key=self._priority):
             servers = self._snapshot.hosts_of.get(network.id, ())
             leaving = [agent for agent in servers if agent in self._leaving]
-            if (network.dhcp or leaving) and (only_of is None or leaving):
+            if network.dhcp or leaving:
                 if self._may_touch(network):
                     self._serve(network, leaving, [agent for agent in servers if agent not in self._leaving], host)
                 else:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from .maintenance import parse_windows
+
 
 class PolicyError(ValueError):
     """A threshold is not acceptable; the message names it, the value, and what is allowed."""
@@ -122,6 +124,9 @@ class PolicySettings:
     dhcp_trim: bool = _setting(False, "Whether surplus agents are taken from networks that are served by more than that.")
     rebalance_threshold: int = _setting(2, "Agents whose numbers of routers differ by no more than this are left as they are.", "routers", 1)
     failback_per_hour: int = _setting(0, "So many routers an hour are moved to agents that came back; 0 for none.", "moves", 0)
+    failback_windows: str = _setting(
+        "", "When routers are moved back, in UTC, such as mon-fri 22:00-06:00, sun 00:00-24:00; at any time if empty. Evacuations wait for no window."
+    )
     drain_in_flight: int = _setting(1, "So many moves of a drain are under way at a time.", "moves", 1)
     evacuate_in_flight: int = _setting(2, "So many moves of an evacuation are under way at a time.", "moves", 1)
     settle_within: float = _setting(
@@ -137,6 +142,10 @@ class PolicySettings:
                 limits = (("at least", low), ("at most", high))
                 allowed = " and ".join(f"{name} {limit:g}" for name, limit in limits if limit is not None)
                 raise PolicyError(f"{option.name} is {value}, but must be {allowed}")
+        try:
+            parse_windows(self.failback_windows)
+        except ValueError as error:
+            raise PolicyError(f"failback_windows: {error}") from error
         if self.agent_down_time < 2 * self.report_interval:
             raise PolicyError(
                 f"agent_down_time is {self.agent_down_time:g} s, but must be at least twice report_interval ({self.report_interval:g} s): one late "

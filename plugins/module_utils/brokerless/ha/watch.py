@@ -19,6 +19,7 @@ from .eligibility import Eligibility
 from .errands import Outcome, Result
 from .journal import HostWish, OpenMove
 from .liveness import Judge, Judgement, State, Transition, Verdict
+from .maintenance import parse_windows
 from .plan import Action, Kind, Plan
 from .planner import Wishes, plan_rebalance, plan_undrain, plan_watch, what_if
 from .policy import PolicySettings
@@ -79,7 +80,8 @@ class Watch:
         self.tally = _Tally()
         self.settling = Settling(policy.settle_within)
         self._others = Coexistence(policy)
-        self._failback = MoveBudget(policy.failback_per_hour)
+        self._failback = MoveBudget(policy.failback_per_hour, parse_windows(policy.failback_windows))
+        self._wall_ahead = 0.0
         self._wishes: dict[str, HostWish] = {}
         self._fenced: set[str] = set()
         self._ours: set[tuple[str, str]] = set()
@@ -154,6 +156,7 @@ class Watch:
 
     def tick(self, now: float, wall: float) -> list[Transition]:
         """Judge; return which agents' states changed."""
+        self._wall_ahead = wall - now
         changes = self.judge.tick(now, wall)
         self.judgement = self.judge.judgement(now)
         self._fenced -= {change.agent.host for change in changes if change.after in {State.ALIVE, State.RETURNING}}
@@ -202,7 +205,7 @@ class Watch:
         if self._reason and now - self._looked >= 1.0:
             return self._reason
         if now >= self._again_at:
-            return "what was left alone, or had nowhere to go, may go now"
+            return "what was left alone, had nowhere to go, or had to wait may go now"
         unfinished = bool(self.plan.actions) or bool(self._drains_unfinished())
         if not unfinished:
             return ""
@@ -236,7 +239,8 @@ class Watch:
         waits = [failure.until for failure in self._failures.values() if failure.until > now]
         if self.plan.unplaced or self._others.stand_back(now):
             waits.append(now + AGAIN_SECONDS)
-        self._again_at = min(waits, default=float("inf"))
+        waits.append(now + self._failback.again_in(now, now + self._wall_ahead))
+        self._again_at = min(waits)
         return self.plan, said
 
     def _forget_failures(self, now: float) -> None:
@@ -283,7 +287,7 @@ class Watch:
             fenced=frozenset(self._fenced),
             stand_back=stand_back,
             orphans=self._others.orphans(now),
-            failback_moves=self._failback.left(now),
+            failback_moves=self._failback.left(now, now + self._wall_ahead),
         )
 
     def plan_of(self, purpose: str, argument: str, now: float, budget: int | None = None) -> Plan:

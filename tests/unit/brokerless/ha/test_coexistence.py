@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
+
 import pytest
 from brokerless.ha.coexistence import HOUR, Coexistence, MoveBudget
+from brokerless.ha.maintenance import parse_windows
 from brokerless.ha.policy import PolicySettings
 from clouds import Cloud
 
@@ -85,9 +88,18 @@ def test_orphans_are_those_that_had_no_agent_for_long(cloud: Cloud) -> None:
 
 def test_a_budget_is_for_an_hour() -> None:
     budget = MoveBudget(3)
-    assert budget.left(0.0) == 3
+    assert budget.left(0.0, 0.0) == 3
+    assert budget.again_in(0.0, 0.0) == math.inf
     for now in (0.0, 10.0, 20.0, 30.0):
         budget.spend(now)
-    assert budget.left(31.0) == 0
-    assert budget.left(HOUR + 10.0) == 1
-    assert budget.left(2 * HOUR) == 3
+    assert budget.left(31.0, 0.0) == 0
+    assert budget.again_in(31.0, 0.0) == HOUR - 31.0
+    assert budget.left(HOUR + 10.0, 0.0) == 1
+    assert budget.left(2 * HOUR, 0.0) == 3
+
+
+def test_outside_its_windows_a_budget_is_empty() -> None:
+    budget = MoveBudget(3, parse_windows("thu 01:00-02:00"))
+    assert (budget.left(5.0, 0.0), budget.again_in(5.0, 0.0)) == (0, HOUR)
+    assert (budget.left(5.0, HOUR), budget.again_in(5.0, HOUR)) == (3, math.inf)
+    assert MoveBudget(0, parse_windows("thu 01:00-02:00")).again_in(5.0, 0.0) == math.inf

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from brokerless.ha import planner as planner_module
-from brokerless.ha.liveness import Forwarding, State
+from brokerless.ha.liveness import Forwarding, Judgement, State
 from brokerless.ha.mass_failure import Freeze, Scope
 from brokerless.ha.plan import Action, Kind, Plan, apply
-from brokerless.ha.planner import Wishes, plan_drain, plan_rebalance, plan_undrain, plan_watch, what_if
+from brokerless.ha.planner import NO_WISHES, Wishes, plan_rebalance, plan_undrain, plan_watch, what_if
 from brokerless.ha.policy import Fencing, PolicySettings
-from brokerless.ha.snapshot import DHCP, L3
+from brokerless.ha.snapshot import DHCP, L3, Snapshot
 from clouds import Cloud, loads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +24,10 @@ from hypothesis import strategies as st
 POLICY = PolicySettings()
 ONLY_L3 = Wishes(managed=frozenset({L3}))
 ONLY_DHCP = Wishes(managed=frozenset({DHCP}))
+
+
+def drained(snapshot: Snapshot, judgement: Judgement, policy: PolicySettings, host: str, wanted: Wishes = NO_WISHES) -> Plan:
+    return plan_watch(snapshot, judgement, policy, replace(wanted, draining=wanted.draining | {host}))
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_nothing_is_moved_while_we_are_deaf(cloud: Cloud) -> None:
     assert not plan
     assert plan.notes == ("nothing is moved: the connection is lost",)
     for other in (
-        plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "net1"),
+        drained(cloud.snapshot(), cloud.judgement(), POLICY, "net1"),
         plan_rebalance(cloud.snapshot(), cloud.judgement(), POLICY),
         plan_undrain(cloud.snapshot(), cloud.judgement(), POLICY, "net1"),
     ):
@@ -469,7 +473,7 @@ def test_a_drain_empties_the_host_and_disables_it_last(cloud: Cloud) -> None:
     cloud.network("n1", on=("net1",))
     policy = replace(POLICY, disable_after_drain=True, dhcp_agents_per_network=1)
     snapshot = cloud.snapshot()
-    plan = plan_drain(snapshot, cloud.judgement(), policy, "net1")
+    plan = drained(snapshot, cloud.judgement(), policy, "net1")
     assert plan.in_flight == policy.drain_in_flight
     after = apply(snapshot, plan)
     assert (loads(after)["net1"], loads(after, DHCP)["net1"]) == (0, 0)
@@ -479,7 +483,7 @@ def test_a_drain_empties_the_host_and_disables_it_last(cloud: Cloud) -> None:
         leaving = {each.number for each in plan.actions if each.source == action.source and each.kind is not Kind.DISABLE_AGENT}
         assert set(action.needs) == leaving
         assert all(number < action.number for number in leaving)
-    assert not plan_drain(after, cloud.judgement(), policy, "net1").actions
+    assert not drained(after, cloud.judgement(), policy, "net1").actions
 
 
 def test_a_drained_agent_on_which_something_stays_is_not_disabled(cloud: Cloud) -> None:
@@ -487,14 +491,14 @@ def test_a_drained_agent_on_which_something_stays_is_not_disabled(cloud: Cloud) 
     cloud.network("ext", physnet="physnet9", dhcp=False)
     cloud.router("stuck", "net4", gateway="ext")
     cloud.router("free", "net4")
-    plan = plan_drain(cloud.snapshot(), cloud.judgement(), replace(POLICY, disable_after_drain=True), "net4", ONLY_L3)
+    plan = drained(cloud.snapshot(), cloud.judgement(), replace(POLICY, disable_after_drain=True), "net4", ONLY_L3)
     assert [action.kind for action in plan.actions] == [Kind.MOVE_ROUTER]
     assert [each.thing for each in plan.unplaced] == ["stuck"]
 
 
 def test_a_drain_takes_a_member_away_if_others_are_left(cloud: Cloud) -> None:
     cloud.router("h", ("net1", "net2", "net3"), ha=True)
-    plan = plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "net1", ONLY_L3)
+    plan = drained(cloud.snapshot(), cloud.judgement(), POLICY, "net1", ONLY_L3)
     assert steps(plan) == [("remove router", "h", "net1", "")]
     assert "less redundancy" in only(plan).reason
 
@@ -505,11 +509,6 @@ def test_of_a_dead_and_a_drained_member_the_dead_one_is_replaced(cloud: Cloud) -
     plan = watch(cloud, wishes=replace(ONLY_L3, draining=frozenset({"net1"})))
     assert steps(plan) == [("add router", "h", "", "net3"), ("remove router", "h", "net2", ""), ("remove router", "h", "net1", "")]
     assert [action.needs for action in plan.actions] == [(), (1,), (1,)]
-
-
-def test_a_drain_of_an_unknown_host_says_so(cloud: Cloud) -> None:
-    plan = plan_drain(cloud.snapshot(), cloud.judgement(), POLICY, "nowhere")
-    assert plan.notes == ("nowhere has no DHCP agent and no L3 agent: nothing to drain",)
 
 
 def test_a_cordoned_host_keeps_what_it_has_and_gets_nothing(cloud: Cloud) -> None:
@@ -678,7 +677,7 @@ def plans(cloud: Cloud, policy: PolicySettings, wanted: Wishes) -> list[tuple[Pl
     host = HOSTS[0]
     return [
         (plan_watch(snapshot, judgement, policy, wanted), wanted),
-        (plan_drain(snapshot, judgement, policy, host, wanted), replace(wanted, draining=wanted.draining | {host})),
+        (drained(snapshot, judgement, policy, host, wanted), replace(wanted, draining=wanted.draining | {host})),
         (
             plan_undrain(snapshot, judgement, policy, host, wanted),
             replace(wanted, draining=wanted.draining - {host}, cordoned=wanted.cordoned - {host}),
@@ -759,7 +758,7 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_plan(cloud: Cloud, policy
     wanted = replace(wanted, failback_moves=0)
     for make in (
         lambda cloud_now: plan_watch(cloud_now, judgement, policy, wanted),
-        lambda cloud_now: plan_drain(cloud_now, judgement, policy, HOSTS[0], wanted),
+        lambda cloud_now: drained(cloud_now, judgement, policy, HOSTS[0], wanted),
         lambda cloud_now: plan_undrain(cloud_now, judgement, policy, HOSTS[0], wanted),
         lambda cloud_now: plan_rebalance(cloud_now, judgement, policy, wanted),
     ):

@@ -236,7 +236,7 @@ def test_what_failed_last_is_tried_again_and_forgotten_when_it_is_not_wanted(sto
     story.passes(int(FAILURE_PAUSE) - 1)
     assert story.needs().snapshot == ""
     story.passes(1)
-    assert story.needs().snapshot == "what was left alone, or had nowhere to go, may go now"
+    assert story.needs().snapshot == "what was left alone, had nowhere to go, or had to wait may go now"
     assert story.looks() == [("move router", "r1")]
     story.moves("r1", "net1", "net3")
     story.passes(1)
@@ -261,7 +261,7 @@ def test_what_had_nowhere_to_go_is_looked_at_again(story: Story) -> None:
     story.passes(int(AGAIN_SECONDS) - 1)
     assert story.needs().snapshot == ""
     story.passes(1)
-    assert story.needs().snapshot == "what was left alone, or had nowhere to go, may go now"
+    assert story.needs().snapshot == "what was left alone, had nowhere to go, or had to wait may go now"
 
 
 def test_a_broken_move_is_finished_when_an_agent_can_have_it(story: Story) -> None:
@@ -334,3 +334,32 @@ def test_an_api_that_gives_no_answer_twice_is_an_alarm_until_it_does(story: Stor
     assert "agents: connection refused" in text
     story.passes(1)
     assert alarms() == []
+
+
+def test_what_goes_back_waits_for_its_window_and_for_its_hour() -> None:
+    """The story begins at 00:16:40 UTC on a Thursday."""
+    story = Story()
+    story.watch = Watch(replace(POLICY, failback_per_hour=1, failback_windows="thu 00:20-01:00, fri 00:00-24:00", rebalance_threshold=1), [L3])
+    story.watch.judge.hearing.listening(story.now)
+    for number in range(3, 7):
+        story.cloud.router(f"r{number}", on=("net1",), networks=("lan",))
+    story.passes(20)
+    story.needs()
+    assert story.looks() == []
+    story.passes(round(1200 - story.now) - 1)
+    assert not story.needs().snapshot
+    story.passes(2)
+    assert "had to wait" in story.needs().snapshot
+    (move,) = story.looks()
+    (action,) = story.watch.plan.actions
+    assert not story.watch.still_wanted(action)
+    assert action.target is not None
+    story.watch.ended(action, Outcome(Result.DONE, "it is there", action.target), story.now)
+    story.moves(move[1], "net1", action.target.host)
+    story.passes(2)
+    story.needs()
+    assert story.looks() == [], "the hour has had its move"
+    spent = story.now
+    while not story.needs().snapshot:
+        story.passes(1)
+    assert story.now - spent > 3000
