@@ -120,9 +120,23 @@ def api_ceiling(lab: Lab, source: str, targets: Sequence[str], callers: int) -> 
         refused = list(itertools.chain.from_iterable(pool.map(move, routers, itertools.cycle(targets))))
     took = time.monotonic() - began
     # what the nodes fetch afterwards must not slow the next measurement down
-    wait_until(lambda: set(routers) <= {router for host in targets for router in lab.nodes[host].view().routers}, "the nodes have fetched all", 120.0)
+    _await_fetched(lab, {*routers}, targets)
     lab.bind_routers({source: routers})
     return Ceiling(callers, len(routers), took, refused)
+
+
+def _await_fetched(lab: Lab, routers: set[str], hosts: Sequence[str]) -> None:
+    """Return when the nodes know all these routers; fail with what they and Neutron know."""
+
+    def missing() -> set[str]:
+        return routers - {router for host in hosts for router in lab.nodes[host].view().routers}
+
+    try:
+        wait_until(lambda: not missing(), "the nodes have fetched all", 120.0)
+    except AssertionError as error:
+        bound = {router: [host for host, had in lab.routers_by_host().items() if router in had] for router in sorted(missing())}
+        views = "\n".join(str(lab.nodes[host].view()) for host in hosts)
+        raise AssertionError(f"{error}; missing, and where Neutron has it: {bound}\n{views}") from None
 
 
 def table(rows: Iterable[tuple[str, Evacuation]], ceilings: Iterable[Ceiling] = ()) -> str:
