@@ -111,6 +111,10 @@ neutron-lab-test: deps ## rpcdaemon against a real Neutron: all tests, long outa
 	@rm -f .cache/neutron-lab/figures.txt
 	@SIZE=full .venv/bin/python -m pytest --quiet --timeout=1800 tests/neutron_lab; code=$$?; cat .cache/neutron-lab/figures.txt; exit $$code
 
+.PHONY: openstack
+openstack: deps ## real Neutron 29 and real Nova 34 on zmq://, with no broker; Neutron on rabbit:// as well, for comparison
+	@.venv/bin/python tools/run_checks.py openstack
+
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball
 	@.venv/bin/python tools/build_artifacts.py dist

@@ -3,7 +3,8 @@
 """Resolve requirements/*.in into requirements/*.txt, every version pinned: `python tools/lock_requirements.py`.
 
 runtime.txt is resolved first; tools.txt is resolved with its versions given, and lists only what runtime.txt does not.
-Role `runtime` carries a copy of runtime.txt. neutron-lab.txt and upstream.txt are for virtual environments of their own, and resolved on their own.
+Role `runtime` carries a copy of runtime.txt. neutron-lab.txt, nova-lab.txt and upstream.txt
+are for virtual environments of their own, and resolved on their own.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> int:
     everything = resolve("-r", str(REQUIREMENTS / "tools.in"), "-r", str(REQUIREMENTS / "runtime.txt"))
     tools = {name: version for name, version in everything.items() if name not in runtime}
     (REQUIREMENTS / "tools.txt").write_text(render("tools.in", tools), encoding="utf-8")
-    for name in ("neutron-lab", "upstream"):
+    for name in ("neutron-lab", "nova-lab", "upstream"):
         alone = resolve("-r", str(REQUIREMENTS / f"{name}.in"))
         (REQUIREMENTS / f"{name}.txt").write_text(render(f"{name}.in", alone), encoding="utf-8")
     return 0

@@ -186,6 +186,12 @@ def upstream() -> Iterator[Result]:
     yield run_pytest("upstream", "tests/upstream")
 
 
+def openstack() -> Iterator[Result]:
+    """Neutron and Nova as they are, with `transport_url = zmq://`."""
+    yield run_pytest("neutron on zmq", "tests/neutron_lab/test_brokerless_neutron.py")
+    yield run_pytest("nova on zmq", "tests/nova_lab")
+
+
 def sanity() -> Iterator[Result]:
     """Ansible's own checks. ansible-test passes when it tested nothing, and says so only in words."""
     skipped = re.compile(r"(?i)\bskipp(ed|ing)\b.*")
@@ -222,6 +228,7 @@ STEPS: dict[str, Callable[[], Iterator[Result]]] = {
     "playbooks": playbooks,
     "neutron-lab": neutron_lab,
     "upstream": upstream,
+    "openstack": openstack,
     "sanity": sanity,
     "docs": docs,
     "packaging": packaging,

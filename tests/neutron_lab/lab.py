@@ -31,7 +31,8 @@ from cloud_api import CloudApi
 from cloud_contents import Contents
 from lab_programs import KEPT, kept_database, neutron_environment, run
 from mariadb_server import MariadbServer, install
-from neutron_services import START_SECONDS, LabSettings, NeutronApi, NeutronService, neutron_conf
+from neutron_services import LabSettings, NeutronApi, NeutronService, neutron_conf
+from openstack_service import START_SECONDS
 from rabbitmq_server import RabbitmqServer
 from receiver_process import wait_until
 from relay import Network
@@ -117,8 +118,8 @@ class Lab:
         self._open.callback(shutil.rmtree, self.directory, ignore_errors=True)
         configuration = self.directory / "neutron.conf"
         self.mariadb = MariadbServer(self.directory, kept)
-        self.rabbitmq = RabbitmqServer(self.directory)
-        configuration.write_text(neutron_conf(self.settings, CONTROLLER, self.directory, self.mariadb.url, self._bus()), encoding="utf-8")
+        self._make_bus()
+        configuration.write_text(self._configuration(CONTROLLER, self.settings, self.mariadb.url), encoding="utf-8")
         self.neutron_api = NeutronApi(self.directory, configuration, self.settings.api_processes)
         self.rpc_server = NeutronService("neutron-rpc-server", self.directory, configuration)
         self.periodic_workers = NeutronService("neutron-periodic-workers", self.directory, configuration)
@@ -132,9 +133,7 @@ class Lab:
             self._open.callback(service.stop)
             service.launch()
         self.nursery.start()
-        self._open.enter_context(self.rabbitmq)
-        self.bus_links = Links(self.rabbitmq.port)
-        self._open.callback(self.bus_links.close)
+        self._start_bus()
         self.api_links = Links(self.neutron_api.port)
         self._open.callback(self.api_links.close)
         self.api = CloudApi(f"{ADDRESS}:{self.neutron_api.port}")
@@ -147,13 +146,24 @@ class Lab:
             _keep_logs(self.directory)
         self._open.close()
 
-    def _bus(self, address: str | None = None) -> str:
-        return f"rabbit://guest:guest@{address or f'{ADDRESS}:{self.rabbitmq.port}'}/"
+    def _make_bus(self) -> None:
+        """Make what `_configuration` needs to know of the bus."""
+        self.rabbitmq = RabbitmqServer(self.directory)
+
+    def _start_bus(self) -> None:
+        self._open.enter_context(self.rabbitmq)
+        self.bus_links = Links(self.rabbitmq.port)
+        self._open.callback(self.bus_links.close)
+
+    def _configuration(self, host: str, settings: LabSettings, database: str = "") -> str:
+        """Return neutron.conf of a host."""
+        address = f"{ADDRESS}:{self.rabbitmq.port}" if host == CONTROLLER else self.bus_links.address(host)
+        return neutron_conf(settings, host, self.directory, database, f"rabbit://guest:guest@{address}/")
 
     def _node_configuration(self, host: str) -> str:
         # what agents ask the server may take as long as it takes by default: only the API's patience with agents is a test's choice
         patient = dataclasses.replace(self.settings, rpc_response_timeout=60, rpc_response_max_timeout=600)
-        return neutron_conf(patient, host, self.directory, "", self._bus(self.bus_links.address(host)))
+        return self._configuration(host, patient)
 
     def _kill_nodes(self) -> None:
         for node in self.nodes.values():

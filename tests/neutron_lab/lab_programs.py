@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""What the lab is made of, brought once and kept below .cache/neutron-lab: the virtual environment with Neutron, and databases to start with."""
+"""What the lab is made of, brought once and kept below .cache/neutron-lab: the virtual environments with Neutron and with Nova, and databases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KEPT = CHECKOUT / ".cache" / "neutron-lab"
 """Everything below is made again when it is missing."""
 
+WHEELHOUSE = CHECKOUT / ".cache" / "wheelhouse"
+"""What `make deps` built: the runtime, and the libraries that it needs."""
+
 LOCK_FILE = CHECKOUT / "requirements" / "neutron-lab.txt"
+NOVA_LOCK_FILE = CHECKOUT / "requirements" / "nova-lab.txt"
 
 
 @contextlib.contextmanager
@@ -42,17 +46,44 @@ def run(command: list[str], what: str, environment: dict[str, str] | None = None
 @functools.cache
 def neutron_environment() -> Path:
     """Return the virtual environment with the Neutron of requirements/neutron-lab.txt, installing it (a minute) when it is missing or another."""
-    wanted = LOCK_FILE.read_text(encoding="utf-8")
-    place = KEPT / "venv"
-    with alone("venv"):
+    return _virtual_environment("venv", LOCK_FILE)
+
+
+@functools.cache
+def nova_environment() -> Path:
+    """As `neutron_environment`, with the Nova of requirements/nova-lab.txt."""
+    return _virtual_environment("nova-venv", NOVA_LOCK_FILE)
+
+
+def _virtual_environment(name: str, lock_file: Path) -> Path:
+    wanted = lock_file.read_text(encoding="utf-8")
+    place = KEPT / name
+    with alone(name):
         mark = place / ".complete"
         if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
             shutil.rmtree(place, ignore_errors=True)
-            run([sys.executable, "-m", "venv", str(place)], "no virtual environment for Neutron")
+            run([sys.executable, "-m", "venv", str(place)], f"no virtual environment for {lock_file.name}")
             pip = {"PIP_CACHE_DIR": str(CHECKOUT / ".cache" / "pip"), **os.environ}
-            run([str(place / "bin" / "pip"), "install", "--quiet", "--no-deps", "--requirement", str(LOCK_FILE)], "Neutron is not installed", pip)
+            run(
+                [str(place / "bin" / "pip"), "install", "--quiet", "--no-deps", "--requirement", str(lock_file)],
+                f"{lock_file.name}: not installed",
+                pip,
+            )
             mark.write_text(wanted, encoding="utf-8")
     return place
+
+
+def install_runtime(environment: Path) -> None:
+    """Install the checkout's runtime into the virtual environment of an OpenStack service, from the wheelhouse alone, as operators may."""
+    (wheel,) = WHEELHOUSE.glob("brokerless_openstack-*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    with alone(f"runtime-in-{environment.name}"):
+        mark = environment / ".runtime"
+        if not mark.exists() or mark.read_text(encoding="utf-8") != digest:
+            pip = [str(environment / "bin" / "pip"), "install", "--quiet", "--no-index", "--find-links", str(WHEELHOUSE)]
+            run([*pip, f"{wheel}"], "the runtime is not installed")
+            run([*pip, "--no-deps", "--force-reinstall", f"{wheel}"], "the runtime is not installed anew")
+            mark.write_text(digest, encoding="utf-8")
 
 
 def kept_database(name: str, make: Callable[[Path], None], *ingredients: str) -> Path:

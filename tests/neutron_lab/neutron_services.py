@@ -4,21 +4,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import signal
-import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab_programs import neutron_environment
-from receiver_process import PATIENCE, free_port, wait_until
-from server_process import ADDRESS, ServerProcess
-
-START_SECONDS = 120.0
-"""How long a service may take until it serves; ten seconds on a machine that has nothing else to do."""
+from openstack_service import OpenStackService, Tables, WsgiService, written
 
 
 @dataclass(frozen=True)
@@ -33,16 +23,17 @@ class LabSettings:
     allow_automatic_dhcp_failover: bool = False
     dhcp_agents_per_network: int = 1
     api_processes: int = 2
+    rpc_workers: int = 1
     quorum_queues: bool = False
     """Durable quorum queues and a durable exchange, instead of classic ones that are not."""
 
 
-def neutron_conf(settings: LabSettings, host: str, place: Path, database: str, bus: str) -> str:
+def neutron_conf(settings: LabSettings, host: str, place: Path, database: str, bus: str, more: Tables | None = None) -> str:
     """Return neutron.conf for the servers or the agents of a host, with `place` for what Neutron keeps, and the URLs of database and bus.
 
-    No message is sent as a notification: a queue of notifications that nobody reads grows for ever.
+    `more` are sections for the bus. No message is sent as a notification: a queue of notifications that nobody reads grows for ever.
     """
-    tables: dict[str, dict[str, object]] = {
+    tables: Tables = {
         "DEFAULT": {
             "core_plugin": "ml2",
             "service_plugins": "router",
@@ -51,7 +42,7 @@ def neutron_conf(settings: LabSettings, host: str, place: Path, database: str, b
             "state_path": place,
             "host": host,
             "transport_url": bus,
-            "rpc_workers": 1,
+            "rpc_workers": settings.rpc_workers,
             "rpc_state_report_workers": 1,
             "rpc_response_timeout": settings.rpc_response_timeout,
             "rpc_response_max_timeout": settings.rpc_response_max_timeout,
@@ -80,65 +71,15 @@ def neutron_conf(settings: LabSettings, host: str, place: Path, database: str, b
     if settings.quorum_queues:
         queues = dict.fromkeys(("rabbit_quorum_queue", "rabbit_transient_quorum_queue", "use_queue_manager"), True)
         tables["oslo_messaging_rabbit"] = {**queues, "rabbit_qos_prefetch_count": 10}
-    return "\n".join(f"[{table}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items()) for table, options in tables.items())
+    return written(tables | (more or {}))
 
 
-class NeutronService(ServerProcess):
-    """One of Neutron's services, with the workers it forks."""
+class NeutronService(OpenStackService):
+    """One of Neutron's services."""
 
     def __init__(self, name: str, place: Path, configuration: Path) -> None:
-        """`configuration` is neutron.conf, read at every start."""
-        super().__init__(name, place)
-        self.configuration = configuration
-
-    @property
-    def _command(self) -> list[str]:
-        return [str(neutron_environment() / "bin" / self.name), "--config-file", str(self.configuration)]
-
-    @property
-    def _environment(self) -> Mapping[str, str]:
-        return {"PYTHONWARNINGS": "ignore"}
-
-    def launch(self) -> None:
-        """Start the service and return at once."""
-        # a session of its own: the workers are in it as well, and end with it
-        self.run(["setsid", *self._command], self._environment)
-
-    def await_ready(self) -> None:
-        """Return when the service that was launched serves."""
-        self.wait_until_ready(lambda: True)
-
-    def start(self) -> None:
-        """Launch the service, and return when it serves. Fails with its log if it ends instead."""
-        self.launch()
-        self.await_ready()
-
-    def freeze(self) -> None:
-        """Let all its processes stand still (SIGSTOP)."""
-        os.killpg(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        os.killpg(self.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        """Kill it: an orderly end of these services takes up to a minute and gives tests nothing."""
-        self.kill()
-
-    def _end(self, number: signal.Signals) -> None:
-        while self._processes:
-            process = self._processes[-1]
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            process.wait(PATIENCE)
-            wait_until(lambda session=process.pid: not _session(session), f"the processes of {self.name} are gone")  # type: ignore[misc]
-            self._processes.pop()
-
-
-def _session(leader: int) -> bool:
-    """Tell whether a process of the session is alive; one that has ended and waits to be reaped is not."""
-    done = subprocess.run(["ps", "-o", "stat=", "-s", str(leader)], capture_output=True, text=True, check=False)
-    return any(not state.startswith("Z") for state in done.stdout.split())
+        """As `OpenStackService`."""
+        super().__init__(name, place, configuration, neutron_environment())
 
 
 @dataclass(frozen=True)
@@ -160,51 +101,20 @@ class ApiRequest:
         return self.method not in {"GET", "HEAD", "OPTIONS"}
 
 
-class NeutronApi(NeutronService):
+class NeutronApi(WsgiService):
     """The API, and its access log."""
 
     def __init__(self, place: Path, configuration: Path, processes: int) -> None:
         """Take a free port. Nothing is started yet."""
-        super().__init__("neutron-api", place, configuration)
-        self.port = free_port([ADDRESS])
-        self._workers = processes
+        files = {"OS_NEUTRON_CONFIG_DIR": str(configuration.parent), "OS_NEUTRON_CONFIG_FILES": configuration.name}
+        module = "neutron.wsgi.api:application"
+        super().__init__("neutron-api", place, configuration, neutron_environment(), module, "/v2.0/agents?fields=id", processes, files)
         self._access_log = self.directory / "access.log"
 
     @property
     def _command(self) -> list[str]:
-        environment = neutron_environment()
-        # lazy-apps: Neutron connects while it loads, and connections don't survive a fork
-        command = [str(environment / "bin" / "uwsgi"), "--http-socket", f"{ADDRESS}:{self.port}", "--module", "neutron.wsgi.api:application"]
-        command += ["--master", "--processes", str(self._workers), "--threads", "1", "--enable-threads", "--need-app", "--lazy-apps", "--die-on-term"]
-        command += [
-            "--no-orphans",
-            "--buffer-size",
-            "65535",
-            "--listen",
-            "100",
-            "--virtualenv",
-            str(environment),
-            "--add-header",
-            "Connection: close",
-        ]
-        command += ["--log-format", "%(tmsecs)\t%(method)\t%(uri)\t%(status)\t%(msecs)\t%(uagent)", "--req-logger", f"file:{self._access_log}"]
-        return command
-
-    @property
-    def _environment(self) -> Mapping[str, str]:
-        configuration = {"OS_NEUTRON_CONFIG_DIR": str(self.configuration.parent), "OS_NEUTRON_CONFIG_FILES": self.configuration.name}
-        return {**super()._environment, **configuration}
-
-    def await_ready(self) -> None:
-        """Return when the API answers."""
-        self.wait_until_ready(self._answers, START_SECONDS)
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(ADDRESS, self.port, timeout=START_SECONDS)
-        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-            connection.request("GET", "/v2.0/agents?fields=id")
-            return connection.getresponse().status == 200
-        return False
+        log = ["--log-format", "%(tmsecs)\t%(method)\t%(uri)\t%(status)\t%(msecs)\t%(uagent)", "--req-logger", f"file:{self._access_log}"]
+        return [*super()._command, *log]
 
     def requests(self, user_agent: str = "") -> list[ApiRequest]:
         """Return what has been answered since the start, by whoever's User-Agent contains `user_agent`."""

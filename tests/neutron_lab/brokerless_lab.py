@@ -1,0 +1,53 @@
+# Copyright: Contributors to brokerless.openstack
+# SPDX-License-Identifier: Apache-2.0
+"""The lab without a message broker: Neutron and the nodes have `transport_url = zmq://`, and each host has a receiver of its own.
+
+    with BrokerlessLab(["net1", "net2"]) as lab:
+        lab.add_nodes(NodeSpec("net1"), NodeSpec("net2"))
+
+The MatchMaker is mesh: the ring file names hosts, and receivers tell each other what is consumed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab import CONTROLLER, Lab
+from lab_programs import install_runtime, neutron_environment
+from neutron_services import LabSettings, neutron_conf
+from receiver_process import Receiver, free_port
+
+
+class BrokerlessLab(Lab):
+    """As `Lab`, but there is no RabbitMQ, and there are no relays to the bus."""
+
+    def __init__(self, hosts: Sequence[str], settings: LabSettings | None = None) -> None:
+        """`hosts` are the names of all nodes that there will be."""
+        super().__init__(settings)
+        self._hosts = (CONTROLLER, *hosts)
+        self.receivers: dict[str, Receiver] = {}
+        """By host."""
+
+    def _make_bus(self) -> None:
+        install_runtime(neutron_environment())
+        addresses = {host: f"127.84.0.{number}" for number, host in enumerate(self._hosts, start=1)}
+        port = free_port(list(addresses.values()))
+        known = ",".join(f"{host}:{address}" for host, address in addresses.items())
+        for host, address in addresses.items():
+            self.receivers[host] = Receiver(
+                self.directory / "receivers",
+                host,
+                address,
+                port,
+                ring={"neutron": self._hosts},
+                rpc_zmq_matchmaker="mesh",
+                rpc_zmq_host_addresses=known,
+            )
+
+    def _start_bus(self) -> None:
+        for receiver in self.receivers.values():
+            self._open.enter_context(receiver)
+
+    def _configuration(self, host: str, settings: LabSettings, database: str = "") -> str:
+        options: dict[str, object] = {"rpc_zmq_ipc_dir": self.receivers[host].ipc_directory, "rpc_zmq_host": host}
+        return neutron_conf(settings, host, self.directory, database, "zmq://", {"oslo_messaging_zmq": options})
