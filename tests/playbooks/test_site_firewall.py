@@ -113,7 +113,10 @@ class Machine:
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
             "ansible_remote_tmp": str(self.place / "tmp"),
             "brokerless_address": [OWN, OWN6],
+            "firewall_backend": "nftables",
             "firewall_boot": False,
+            "firewall_boot_file": str(self.place / "nftables.conf"),
+            "firewall_reserve_file": str(self.place / "reserved.conf"),
             "firewall_install_package": False,
             "firewall_file": str(self.place / "nftables.d" / "brokerless.nft"),
         }

@@ -50,6 +50,7 @@ class Sender:
         self._working: list[threading.Thread] = []
         self._casts_of_driver: list[tuple[str, int, str]] = []
         self._slowest_call = 0.0
+        self._stopped = threading.Event()
         logging.getLogger("brokerless.driver").addHandler(_Told(self))
 
     def start(self, topics: list[str], casts: int, calls: int, callers: int, seconds: float, ttl: float) -> None:
@@ -66,9 +67,8 @@ class Sender:
     def _send_evenly(self, send: object, name: str, topics: list[str], count: int, seconds: float, ttl: float) -> None:
         began = time.monotonic()
         for number in range(1, count + 1):
-            pause = began + number * seconds / count - time.monotonic()
-            if pause > 0:
-                time.sleep(pause)
+            if self._stopped.wait(max(0.0, began + number * seconds / count - time.monotonic())):
+                return
             send(name, number, topics[number % len(topics)], ttl)  # type: ignore[operator]
 
     def _cast(self, name: str, number: int, topic: str, ttl: float) -> None:
@@ -96,6 +96,10 @@ class Sender:
         with self._lock:
             self._sent.write(f"{name} {number} {topic} {' '.join(outcome.split())}\n")
             self._sent.flush()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped.set()
 
     def busy(self) -> bool:
         """Whether there is more to send, or a call waits for its answer."""

@@ -31,7 +31,7 @@ def test_the_example_of_a_service_works() -> None:
     preparation, service, call = parts_of_the_example()
     ready = textwrap.indent("print('ready', flush=True)\n", "    ")
     service = service.replace("    connection.wait()\n", ready + "    connection.wait()\n")
-    with hosts(["o1p409", "c1p509"], {"compute": ["c1p509"]}) as (control, compute):
+    with hosts(["control1", "compute1"], {"compute": ["compute1"]}) as (control, compute):
         command = [sys.executable, "-c", for_host(preparation + service, compute)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=runtime_environment()) as serving:
             assert serving.stdout is not None
@@ -40,7 +40,7 @@ def test_the_example_of_a_service_works() -> None:
             answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=runtime_environment(), check=True, timeout=60)
             assert answer.stdout == "rebooted i-42\n"
             pinged = run_program("brokerless", "--config-file", control.config_file, "ping", "compute")
-            assert "c1p509" in pinged.stdout
+            assert "compute1" in pinged.stdout
             serving.terminate()
 
 
