@@ -124,7 +124,7 @@ lab-shell: ## a shell in that network, in which ansible-playbook and podman mean
 lab-down: ## end the hosts; their image stays in .cache
 	@$(HOST_LAB)/run_lab.py down
 molecule: deps ## the roles on real hosts, scenario by scenario, with a table (ONLY='default firewall' SUITE=trixie; root)
-	@$(HOST_LAB)/run_scenarios.py $(if $(SUITE),--suite $(SUITE)) $(ONLY)
+	@$(HOST_LAB)/run_scenarios.py $(if $(SUITE),--suite $(SUITE)) $(if $(FIRST),--first $(FIRST)) $(ONLY)
 
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball

@@ -26,7 +26,7 @@ from host_lab import NEWER_VERSION, HostLab
 from run_lab import say
 
 SCENARIOS = CHECKOUT / "extensions" / "molecule"
-CALLBACKS = CHECKOUT / "tests" / "functional" / "ansible" / "callback_plugins"
+CALLBACKS = CHECKOUT / "tests" / "playbooks" / "callback_plugins"
 ON_HOSTS = ("check", "converge", "idempotence", "side_effect", "verify")
 """The steps that are nothing if they do nothing on a host."""
 
@@ -91,10 +91,12 @@ class Runner:
         self._newer_wheel = newer_wheel
         self._records = KEPT / "scenarios"
 
-    def scenario(self, scenario: str) -> list[Step]:
-        """Run all steps of a scenario up to the first that fails, and end its hosts."""
+    def scenario(self, scenario: str, first: str | None = None) -> list[Step]:
+        """Run the steps of a scenario up to the first that fails, and end its hosts. `first` is a step to begin with, on hosts that were kept."""
         done: list[Step] = []
         names = steps_of(scenario)
+        if first:
+            names = names[names.index(first) :]
         for name in names:
             step = self._step(scenario, name)
             before = {earlier.name: earlier for earlier in done}
@@ -165,6 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     parser.add_argument("--suite", choices=sorted(PYTHONS), default="bookworm", help="the Debian of the hosts (default: bookworm)")
+    parser.add_argument("--first", metavar="STEP", help="begin with this step, on the hosts that KEEP=1 kept")
     arguments = parser.parse_args()
     steps: list[Step] = []
     try:
@@ -174,7 +177,7 @@ def main() -> int:
         runner = Runner(lab, lab.newer_wheel())
         say(f"   lab prepared in {time.monotonic() - began:.0f} s")
         for scenario in arguments.scenarios or all_scenarios():
-            steps += runner.scenario(scenario)
+            steps += runner.scenario(scenario, arguments.first)
     except LabFault as fault:
         say(str(fault))
         return 1

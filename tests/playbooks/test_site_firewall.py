@@ -179,7 +179,8 @@ def test_a_changed_range_closes_and_opens_at_once_and_a_host_that_left_is_shut_o
     assert machine.deploy()[0] == 0
     failed, changed, output = machine.deploy(brokerless_start_port=9600, brokerless_port_count=1)
     assert failed == 0, output
-    assert changed == {"Write the table", "Load the table"}
+    assert changed == {"Write the table", "Load the table", "Keep outgoing connections off the range"}
+    assert (machine.place / "reserved.conf").read_text(encoding="utf-8").splitlines()[-1].endswith(" = 9600")
     assert machine.reach(STRANGER, 9600) == "refused"
     assert machine.reach(RING_HOST, 9600) == "open"
     assert machine.reach(STRANGER, 9500) == "open", "the range that is no longer ours is no longer fenced"
