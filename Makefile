@@ -118,11 +118,11 @@ openstack: deps ## real Neutron 29 and real Nova 34 on zmq://, with no broker; N
 .PHONY: lab lab-shell lab-down molecule
 HOST_LAB := PYTHONPATH=tools .venv/bin/python tests/host_lab
 lab: deps ## real hosts to play with: Debian with systemd, addresses, DNS and a stranger, on a network that leads nowhere (SUITE=trixie; root)
-	@$(HOST_LAB)/run_lab.py $(if $(SUITE),--suite $(SUITE)) up
+	@$(HOST_LAB)/run_hosts.py $(if $(SUITE),--suite $(SUITE)) up
 lab-shell: ## a shell in that network, in which ansible-playbook and podman mean those hosts (RUN='ansible all -m ping' runs one command)
-	@$(HOST_LAB)/run_lab.py shell $(if $(RUN),-- sh -c "$(RUN)")
+	@$(HOST_LAB)/run_hosts.py shell $(if $(RUN),-- sh -c "$(RUN)")
 lab-down: ## end the hosts; their image stays in .cache
-	@$(HOST_LAB)/run_lab.py down
+	@$(HOST_LAB)/run_hosts.py down
 molecule: deps ## the roles on real hosts, scenario by scenario, with a table (ONLY='default firewall' SUITE=trixie; root)
 	@$(HOST_LAB)/run_scenarios.py $(if $(SUITE),--suite $(SUITE)) $(if $(FIRST),--first $(FIRST)) $(ONLY)
 

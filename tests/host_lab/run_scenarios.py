@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from host_image import CHECKOUT, KEPT, PYTHONS, LabFault
 from host_lab import NEWER_VERSION, HostLab
-from run_lab import say
+from run_hosts import say
 
 SCENARIOS = CHECKOUT / "extensions" / "molecule"
 CALLBACKS = CHECKOUT / "tests" / "playbooks" / "callback_plugins"
@@ -97,6 +97,8 @@ class Runner:
         names = steps_of(scenario)
         if first:
             names = names[names.index(first) :]
+        if os.environ.get("KEEP") and names[-1] == "destroy":
+            names.pop()
         for name in names:
             step = self._step(scenario, name)
             before = {earlier.name: earlier for earlier in done}

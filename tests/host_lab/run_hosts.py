@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""The host lab on the command line: `python tests/host_lab/run_lab.py up|down|shell|cut-power HOST|start HOST`. `make lab` and its kin call it."""
+"""The host lab on the command line: `python tests/host_lab/run_hosts.py up|down|shell|cut-power HOST|start HOST`. `make lab` and its kin call it."""
 
 from __future__ import annotations
 
