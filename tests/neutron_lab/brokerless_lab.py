@@ -51,3 +51,7 @@ class BrokerlessLab(Lab):
     def _configuration(self, host: str, settings: LabSettings, database: str = "") -> str:
         options: dict[str, object] = {"rpc_zmq_ipc_dir": self.receivers[host].ipc_directory, "rpc_zmq_host": host}
         return neutron_conf(settings, host, self.directory, database, "zmq://", {"oslo_messaging_zmq": options})
+
+    def how_rpcdaemon_hears(self, client: str) -> dict[str, object]:
+        """By the receiver of the host on which Neutron's servers are; without a broker there is no other replica to agree with."""
+        return {"bus": f"tap:{self.receivers[CONTROLLER].config_file}", "tap_topic": "neutron/q-reports-plugin", "leader": "single"}

@@ -173,6 +173,10 @@ class Lab:
         """Return RabbitMQ's URL, as kombu wants it, for a client of its own name."""
         return f"amqp://guest:guest@{self.bus_links.address(client)}//"
 
+    def how_rpcdaemon_hears(self, client: str) -> dict[str, object]:
+        """Return the keys of rpcdaemon's `[Daemon]` that are about the bus, for a daemon with a link of its own."""
+        return {"rpchost": self.bus_url(client), "leader_queue_type": "classic"}
+
     def api_url(self, client: str) -> str:
         """Return Neutron's URL, which asks for no authentication, for a client of its own name."""
         return f"http://{self.api_links.address(client)}"

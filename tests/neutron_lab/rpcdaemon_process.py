@@ -1,6 +1,6 @@
 # Copyright: Contributors to brokerless.openstack
 # SPDX-License-Identifier: Apache-2.0
-"""A real rpcdaemon process in a lab, with links of its own to RabbitMQ and to the API, which a test may cut."""
+"""A real rpcdaemon process in a lab, with links of its own to the bus and to the API, which a test may cut."""
 
 from __future__ import annotations
 
@@ -56,13 +56,12 @@ class RpcdaemonProcess:
         )
         daemon = {
             "plugins": plugins,
-            "rpchost": lab.bus_url(name),
             "instance": name,
             "state_dir": self._directory,
             "audit_file": self._audit,
-            "leader_queue_type": "classic",
             "lease": LEASE_SECONDS,
             "loglevel": "DEBUG",
+            **lab.how_rpcdaemon_hears(name),
             **(more or {}),
         }
         plugin = {"conffile": conffile, "timeout": CALL_SECONDS}

@@ -36,7 +36,7 @@ from ..ha.replay import Decision, replay
 from ..ha.snapshot import DHCP, L3
 from ..rpc.options import load_options
 from ..rpc.receiver.systemd_notify import SystemdNotifier
-from ..rpc.topics import parse_topic
+from ..rpc.topics import parse_address
 from ..soft_import import MissingDependency
 from ..version import VERSION
 from .rpcdaemon_shown import show_decisions, show_plan, show_status
@@ -201,7 +201,7 @@ def _source(settings: Settings, urls: tuple[str, ...], *, overhear: bool) -> Cal
         file = settings.daemon.bus.removeprefix("tap").removeprefix(":")
         conf = load_options([file] if file else [])
         workers = conf.rpc_zmq_receiver_workers
-        tap = TapSettings(conf.rpc_zmq_ipc_dir, conf.rpc_zmq_host, str(parse_topic(settings.daemon.tap_topic)), workers)
+        tap = TapSettings(conf.rpc_zmq_ipc_dir, conf.rpc_zmq_host, str(parse_address(settings.daemon.tap_topic)), workers)
         return lambda tell: TapBus(tap, tell)
     dump = settings.dump
     rabbit = RabbitSettings(

@@ -52,7 +52,7 @@ class DaemonSettings:
     bus: str = _key(
         "rabbit", "Where heartbeats are heard: rabbit; tap, this host's receiver by /etc/brokerless/brokerless.conf, or tap:FILE, by that file."
     )
-    tap_topic: str = _key("q-reports-plugin", "With bus = tap: the topic that agents report to.")
+    tap_topic: str = _key("q-reports-plugin", "With bus = tap: the topic that agents report to; for agents on `zmq://`, neutron/q-reports-plugin.")
     exchange: str = _key("neutron", "The exchange that Neutron's agents report to: its control_exchange.")
     instance: str = _key("", "This replica's name in logs, journal and metrics; the host's name if empty.")
     cloud: str = _key("", "The entry of clouds.yaml with the credentials for Neutron's API.")

@@ -118,6 +118,17 @@ def parse_topic(text: object) -> Address:
     return _parsed(text)
 
 
+def parse_address(text: object) -> Address:
+    """Read an address as people write it, `[[NAMESPACE/]EXCHANGE/]TOPIC`, the topic as `parse_topic` takes it. Raises `TopicError`."""
+    if not isinstance(text, str) or "/" not in text:
+        return parse_topic(text)
+    scope, _slash, topic = text.rpartition("/")
+    namespace, slash, exchange = scope.rpartition("/")
+    if slash:
+        _check("namespace", namespace, _TOPIC)
+    return parse_topic(topic)._replace(namespace=namespace, exchange=_check("exchange", exchange, _TOPIC))
+
+
 @functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> Address:
     if ".." in text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from brokerless.rpc.topics import Address, TopicError, check_host, check_server, check_topic, parse_topic
+from brokerless.rpc.topics import Address, TopicError, check_host, check_server, check_topic, parse_address, parse_topic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,3 +158,24 @@ SERVER = (
 @given(NAME.map(Address) | st.tuples(NAME, SERVER).map(lambda parts: Address(*parts)) | NAME.map(lambda topic: Address(topic, fanout=True)))
 def test_what_is_shown_is_read_back(address: Address) -> None:
     assert parse_topic(str(address)) == address
+
+
+@given(NAME.map(Address), NAME | st.just(""), NAME)
+def test_what_is_shown_is_read_back_with_its_scope(address: Address, namespace: str, exchange: str) -> None:
+    scoped = address._replace(namespace=namespace, exchange=exchange)
+    assert parse_address(str(scoped)) == scoped
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("/compute", "exchange is empty"),
+        ("a//compute", "exchange is empty"),
+        ("/a/compute", "namespace is empty"),
+        ("a/b/c/compute", "namespace 'a/b'"),
+    ],
+)
+def test_a_bad_scope_is_refused(text: str, fault: str) -> None:
+    with pytest.raises(TopicError, match=fault):
+        parse_address(text)

@@ -20,7 +20,7 @@ from ...rpc.driver.workers import worker_of
 from ...rpc.errors import MalformedBody, UnsupportedRpcEnvelopeVersion
 from ...rpc.json_bodies import decode_request
 from ...rpc.protocol import Copy
-from ...rpc.topics import parse_topic
+from ...rpc.topics import parse_address
 from .base import Event, Tell
 from .echo import Echoes
 from .oslo_message import heard
@@ -50,7 +50,7 @@ class TapBus:
     def __init__(self, settings: TapSettings, tell: Tell) -> None:
         """Nothing is connected yet. `tell` gets each event, in threads of the bus, one at a time. Raises `TopicError` for what is no topic."""
         self._settings = settings
-        self._address = parse_topic(settings.topic)
+        self._address = parse_address(settings.topic)
         self._tell = tell
         self._telling = threading.RLock()
         source = f"receiver of {settings.host}, topic {self._address}"

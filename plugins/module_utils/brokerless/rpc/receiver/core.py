@@ -46,7 +46,7 @@ from ..protocol import (
     Welcome,
     WhoAreYou,
 )
-from ..topics import REPLIES_TOPIC, Address, TopicError, parse_topic
+from ..topics import REPLIES_TOPIC, Address, TopicError, parse_address
 from .delivery import Back, Delivery
 from .effects import Dial, Effect, HangUp, Say, ToClient, ToLink, ToPeer
 from .figures import Bounds
@@ -764,7 +764,7 @@ class ReceiverCore:
         """Return what `brokerless ring show TOPIC` shows."""
         matchmaker = self._forwarding.matchmaker
         try:
-            address = parse_topic(topic)
+            address = parse_address(topic)
         except TopicError as error:
             return {"error": str(error)}
         route, obstacles, next_host = self._forwarding.route_of(address, now)
