@@ -35,7 +35,7 @@ class Cluster:
         self._broker = broker
         self.nursery = nursery
         conffile = cloud.conffile(nursery.place / "neutron.conf", agent_down_time=3, report_interval=0.5)
-        self._daemon = {"rpchost": broker.url, "leader_queue_type": "classic", "lease": 1.6, "check_interval": 0.2}
+        self._daemon = {"rpchost": broker.url, "lease": 1.6, "check_interval": 0.2}
         self._l3_agent = {"conffile": conffile, "timeout": 0.6}
 
     def start(self, name: str, daemon: Mapping[str, object] | None = None, policy: Mapping[str, object] | None = None) -> None:
