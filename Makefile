@@ -67,7 +67,7 @@ types: deps ## mypy, strict
 unit: deps ## tests of single files (tests/unit)
 	@.venv/bin/python tools/run_checks.py unit
 functional: deps ## the cores under seeded faults (tests/simulation), then real receivers and processes (tests/functional)
-	@.venv/bin/python tools/run_checks.py functional
+	@.venv/bin/python tools/run_checks.py simulation functional
 playbooks: deps ## modules, roles and whole sites on hosts of this machine (tests/playbooks)
 	@.venv/bin/python tools/run_checks.py playbooks
 sanity: deps ## ansible-test sanity over a real copy of the tree

@@ -31,7 +31,7 @@ from link_collection import link_collection
 RESULTS = CHECKOUT / ".cache" / "test-results"
 DOCS = CHECKOUT / "docs" / "_build"
 COLLECTION = "brokerless.openstack"
-BESIDE = ("lint", "types", "playbooks", "sanity", "docs", "packaging")
+BESIDE = ("lint", "types", "unit", "simulation", "playbooks", "sanity", "docs", "packaging")
 """The steps that run in a process of their own when all do."""
 
 
@@ -163,9 +163,13 @@ def unit() -> Iterator[Result]:
     yield run_pytest("unit", "tests/unit")
 
 
-def functional() -> Iterator[Result]:
-    """The sans-IO cores under seeded faults, tests with real receivers and processes, a short fuzz, hosts under fire for half a minute."""
+def simulation() -> Iterator[Result]:
+    """The sans-IO cores under seeded faults."""
     yield run_pytest("simulation", "tests/simulation")
+
+
+def functional() -> Iterator[Result]:
+    """Tests with real receivers and processes, a short fuzz, hosts under fire for half a minute."""
     yield run_pytest("functional", "tests/functional")
     yield run_pytest("fuzz", "tests/fuzz")
     yield run_pytest("soak", "tests/soak")
@@ -224,6 +228,7 @@ STEPS: dict[str, Callable[[], Iterator[Result]]] = {
     "lint": lint,
     "types": types,
     "unit": unit,
+    "simulation": simulation,
     "functional": functional,
     "playbooks": playbooks,
     "neutron-lab": neutron_lab,
