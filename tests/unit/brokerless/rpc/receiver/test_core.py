@@ -263,7 +263,8 @@ def test_status_and_route_say_what_is(world: World) -> None:
     assert {peer["host"]: peer["state"].split()[0] for peer in status["peers"]} == {"compute1": "up", "compute2": "down"}
     route = core.route("compute", world.now)
     assert [(host["host"], host["next"]) for host in route["hosts"]] == [("compute1", True), ("compute2", False)]
-    assert core.route("no/thing", world.now)["error"] == "topic 'no/thing' contains '/', which is not allowed in it"
+    assert core.route("no thing", world.now)["error"] == "topic 'no thing' contains ' ', which is not allowed in it"
+    assert core.route("nova/compute", world.now)["topic"] == "nova/compute"
     assert world.cores["compute1"].status(world.now)["consumers"][0]["address"] == "compute"
 
 
