@@ -265,7 +265,7 @@ def closing_lines(results: list[Result], seconds: float) -> list[str]:
     passed = sum(result.tests - result.failures for result in results if result.tests)
     failed = sum(result.failures or (1 if result.problem else 0) for result in results)
     ran_tests = any(result.tests for result in results)
-    return [*lines, f"TOTAL: {passed} passed, {failed} failed"] if ran_tests or failed else lines
+    return [*lines, "", f"{passed} passed, {failed} failed"] if ran_tests or failed else lines
 
 
 class StepsBeside:

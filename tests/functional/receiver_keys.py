@@ -7,29 +7,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from brokerless.rpc.driver.connection import close_connections
 from brokerless.rpc.receiver.gatekeeper import new_key_pair
 from brokerless.rpc.receiver.keys import OwnKeys, read_own_keys
-from receiver_process import Receiver, free_port, short_directory
+from receiver_process import Receiver, mesh_of, running, short_directory
 
 
 class KeyedReceiver(Receiver):
     """A receiver with CURVE on; its keys are made with its files, its allow-list is empty."""
 
-    def __init__(
-        self,
-        directory: Path,
-        host: str = "control1",
-        address: str = "127.0.0.1",
-        port: int | None = None,
-        ring: Mapping[str, Sequence[str]] | None = None,
-        **options: object,
-    ) -> None:
+    def __init__(self, directory: Path, host: str = "control1", *rest: Any, **options: Any) -> None:
         self.secret_file = directory / host / "curve.secret"
         self.hosts_directory = directory / host / "curve_hosts"
         own = {"rpc_zmq_curve": True, "rpc_zmq_curve_secret_file": self.secret_file, "rpc_zmq_curve_hosts_dir": self.hosts_directory}
-        super().__init__(directory, host, address, port, ring, **(own | options))
+        super().__init__(directory, host, *rest, **(own | options))
         self.hosts_directory.mkdir()
         self.write_own(OwnKeys(new_key_pair()))
 
@@ -60,18 +52,10 @@ def publish(receiver: KeyedReceiver, among: Sequence[KeyedReceiver]) -> None:
 
 @contextlib.contextmanager
 def keyed_hosts(names: Sequence[str], ring: Mapping[str, Sequence[str]] | None = None, **options: object) -> Iterator[list[KeyedReceiver]]:
-    """Start one receiver with CURVE for each name, on loopback addresses 127.0.1.1 and up, that know each other's addresses and keys."""
-    addresses = {name: f"127.0.1.{number}" for number, name in enumerate(names, start=1)}
-    port = free_port(list(addresses.values()))
-    known = ",".join(f"{name}:{address}" for name, address in addresses.items())
-    with short_directory() as directory, contextlib.ExitStack() as running:
-        receivers = [
-            KeyedReceiver(directory, name, address, port, ring, rpc_zmq_host_addresses=known, **options) for name, address in addresses.items()
-        ]
+    """As `hosts` of receiver_process, with CURVE; they know each other's keys, too."""
+    with short_directory() as directory:
+        receivers = mesh_of(KeyedReceiver, directory, names, ring, **options)
         for receiver in receivers:
             publish(receiver, receivers)
-        for receiver in receivers:
-            running.enter_context(receiver)
-        # The links of the test's own process end first, while there is someone to say goodbye to.
-        running.callback(close_connections)
-        yield receivers
+        with running(receivers):
+            yield receivers

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import Any, TypeVar
 
 import brokerless
 from brokerless.rpc.driver.connection import close_connections
@@ -209,24 +209,47 @@ class Receiver:
             raise
 
 
+SomeReceiver = TypeVar("SomeReceiver", bound=Receiver)
+
+
 def runtime_environment(*packages: Path) -> dict[str, str]:
     """Return the environment for a process that imports the same runtime as the tests, and what lies in the folders `packages`."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [RUNTIME, *packages])), "PYTHONUNBUFFERED": "1"}
 
 
-@contextlib.contextmanager
-def hosts(names: Sequence[str], ring: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Iterator[list[Receiver]]:
-    """Start one receiver for each name, on loopback addresses 127.0.1.1 and up, that know each other's addresses; stop them at the end."""
-    addresses = {name: f"127.0.1.{number}" for number, name in enumerate(names, start=1)}
+def mesh_of(
+    kind: type[SomeReceiver],
+    directory: Path,
+    names: Sequence[str],
+    ring: Mapping[str, Sequence[str]] | None = None,
+    network: str = "127.0.1",
+    **options: Any,
+) -> list[SomeReceiver]:
+    """Make hosts, on loopback addresses `network`.1 and up, that know each other's addresses; nothing is started yet."""
+    addresses = {name: f"{network}.{number}" for number, name in enumerate(names, start=1)}
     port = free_port(list(addresses.values()))
     known = ",".join(f"{name}:{address}" for name, address in addresses.items())
-    with short_directory() as directory, contextlib.ExitStack() as running:
-        receivers = [Receiver(directory, name, address, port, ring, rpc_zmq_host_addresses=known, **options) for name, address in addresses.items()]
+    return [kind(directory, name, address, port, ring, rpc_zmq_host_addresses=known, **options) for name, address in addresses.items()]
+
+
+@contextlib.contextmanager
+def running(receivers: Sequence[Receiver]) -> Iterator[None]:
+    """Start the receivers, and stop them at the end."""
+    with contextlib.ExitStack() as started:
         for receiver in receivers:
-            running.enter_context(receiver)
+            started.enter_context(receiver)
         # The links of the test's own process end first, while there is someone to say goodbye to.
-        running.callback(close_connections)
-        yield receivers
+        started.callback(close_connections)
+        yield
+
+
+@contextlib.contextmanager
+def hosts(names: Sequence[str], ring: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Iterator[list[Receiver]]:
+    """Start one receiver for each name, as `mesh_of` makes them; stop them at the end."""
+    with short_directory() as directory:
+        receivers = mesh_of(Receiver, directory, names, ring, **options)
+        with running(receivers):
+            yield receivers
 
 
 def run_program(program: str, *arguments: str | Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:

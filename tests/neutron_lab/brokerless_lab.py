@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from lab import CONTROLLER, Lab
 from lab_programs import install_runtime, neutron_environment
 from neutron_services import LabSettings, neutron_conf
-from receiver_process import Receiver, free_port
+from receiver_process import Receiver, mesh_of
 
 
 class BrokerlessLab(Lab):
@@ -30,19 +30,10 @@ class BrokerlessLab(Lab):
 
     def _make_bus(self) -> None:
         install_runtime(neutron_environment())
-        addresses = {host: f"127.84.0.{number}" for number, host in enumerate(self._hosts, start=1)}
-        port = free_port(list(addresses.values()))
-        known = ",".join(f"{host}:{address}" for host, address in addresses.items())
-        for host, address in addresses.items():
-            self.receivers[host] = Receiver(
-                self.directory / "receivers",
-                host,
-                address,
-                port,
-                ring={"neutron": self._hosts},
-                rpc_zmq_matchmaker="mesh",
-                rpc_zmq_host_addresses=known,
-            )
+        mesh = mesh_of(
+            Receiver, self.directory / "receivers", self._hosts, ring={"neutron": self._hosts}, network="127.84.0", rpc_zmq_matchmaker="mesh"
+        )
+        self.receivers = {receiver.host: receiver for receiver in mesh}
 
     def _start_bus(self) -> None:
         for receiver in self.receivers.values():

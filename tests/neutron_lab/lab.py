@@ -19,17 +19,15 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cloud_api import CloudApi
 from cloud_contents import Contents
-from lab_programs import KEPT, kept_database, neutron_environment, run
+from lab_programs import kept_database, neutron_environment, run, run_directory
 from mariadb_server import MariadbServer, install
 from neutron_services import LabSettings, NeutronApi, NeutronService, neutron_conf
 from openstack_service import START_SECONDS
@@ -105,17 +103,14 @@ class Lab:
         """Start everything but nodes, and return when the API answers; a lab that does not start leaves nothing behind."""
         neutron_environment()
         kept = _database_with(self._contents) if self._contents else _empty_database()
-        try:
+        with contextlib.ExitStack() as unless_it_starts:
+            self._open = unless_it_starts
+            self.directory = self._open.enter_context(run_directory("lab-"))
             self._start(kept)
-        except BaseException:
-            self.__exit__(*sys.exc_info())
-            raise
+            self._open = unless_it_starts.pop_all()
         return self
 
     def _start(self, kept: Path) -> None:
-        (KEPT / "runs").mkdir(parents=True, exist_ok=True)
-        self.directory = Path(tempfile.mkdtemp(prefix="lab-", dir=KEPT / "runs"))
-        self._open.callback(shutil.rmtree, self.directory, ignore_errors=True)
         configuration = self.directory / "neutron.conf"
         self.mariadb = MariadbServer(self.directory, kept)
         self._make_bus()
@@ -140,11 +135,9 @@ class Lab:
         for service in services:
             service.await_ready()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End everything, and take away its directory; after a failure what the servers said last is kept in .cache/neutron-lab/last-failure."""
-        if error is not None and hasattr(self, "directory"):
-            _keep_logs(self.directory)
-        self._open.close()
+    def __exit__(self, *error: Any) -> None:
+        """End everything, and take away its directory, which run_directory keeps the logs of."""
+        self._open.__exit__(*error)
 
     def _make_bus(self) -> None:
         """Make what `_configuration` needs to know of the bus."""
@@ -263,15 +256,6 @@ class Lab:
         for node in self.nodes.values():
             if node.running:
                 node.synchronize()
-
-
-def _keep_logs(directory: Path) -> None:
-    place = KEPT / "last-failure"
-    shutil.rmtree(place, ignore_errors=True)
-    for log in directory.rglob("*.log*"):
-        copy = place / log.relative_to(directory)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, copy)
 
 
 def _empty_database() -> Path:

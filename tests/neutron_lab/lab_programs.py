@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,24 @@ def run(command: list[str], what: str, environment: dict[str, str] | None = None
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert done.returncode == 0, f"{what}: exit code {done.returncode}\n{done.stdout[-3000:]}"
+
+
+@contextlib.contextmanager
+def run_directory(prefix: str) -> Iterator[Path]:
+    """Make a directory for one run of a lab, and take it away at the end; after a failure its logs are kept in .cache/neutron-lab/last-failure."""
+    (KEPT / "runs").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=KEPT / "runs", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        try:
+            yield directory
+        except BaseException:
+            kept = KEPT / "last-failure"
+            shutil.rmtree(kept, ignore_errors=True)
+            for log in directory.rglob("*.log*"):
+                copy = kept / log.relative_to(directory)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, copy)
+            raise
 
 
 @functools.cache

@@ -14,17 +14,15 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from lab_programs import KEPT, NOVA_LOCK_FILE, install_runtime, kept_database, nova_environment, run
+from lab_programs import NOVA_LOCK_FILE, install_runtime, kept_database, nova_environment, run, run_directory
 from mariadb_server import MariadbServer, install
 from nova_services import NovaService, Placement, nova_conf
 from openstack_service import START_SECONDS, Tables
-from receiver_process import Receiver, free_port, wait_until
+from receiver_process import Receiver, mesh_of, wait_until
 
 CONTROL = "control"
 CELLS = ("cell1", "cell2")
@@ -45,14 +43,11 @@ class NovaLab:
         """Start everything, and return when all services are up; a lab that does not start leaves nothing behind."""
         install_runtime(nova_environment())
         kept = _kept_databases()
-        (KEPT / "runs").mkdir(parents=True, exist_ok=True)
-        self.directory = Path(tempfile.mkdtemp(prefix="nova-", dir=KEPT / "runs"))
-        self._open.callback(shutil.rmtree, self.directory, ignore_errors=True)
-        try:
+        with contextlib.ExitStack() as unless_it_starts:
+            self._open = unless_it_starts
+            self.directory = self._open.enter_context(run_directory("nova-"))
             self._start(kept)
-        except BaseException:
-            self.__exit__(*sys.exc_info())
-            raise
+            self._open = unless_it_starts.pop_all()
         return self
 
     def _start(self, kept: Path) -> None:
@@ -61,14 +56,8 @@ class NovaLab:
         self._open.callback(self.placement.stop)
         self.placement.start()
         hosts = (CONTROL, *CELLS)
-        addresses = {host: f"127.85.0.{number}" for number, host in enumerate(hosts, start=1)}
-        port = free_port(list(addresses.values()))
-        known = ",".join(f"{host}:{address}" for host, address in addresses.items())
-        for host, address in addresses.items():
-            receiver = Receiver(
-                self.directory / "receivers", host, address, port, ring={"nova": hosts}, rpc_zmq_matchmaker="mesh", rpc_zmq_host_addresses=known
-            )
-            self.receivers[host] = self._open.enter_context(receiver)
+        for receiver in mesh_of(Receiver, self.directory / "receivers", hosts, ring={"nova": hosts}, network="127.85.0", rpc_zmq_matchmaker="mesh"):
+            self.receivers[receiver.host] = self._open.enter_context(receiver)
         for cell in CELLS:
             # oslo.messaging's URL of a transport without hosts
             self.mariadb.query(
@@ -113,14 +102,9 @@ class NovaLab:
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End everything, and take away its directory; after a failure the logs are kept in .cache/neutron-lab/last-failure."""
-        if error is not None:
-            for log in self.directory.rglob("*.log*"):
-                copy = KEPT / "last-failure" / log.relative_to(self.directory)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, copy)
-        self._open.close()
+    def __exit__(self, *error: Any) -> None:
+        """End everything, and take away its directory, which run_directory keeps the logs of."""
+        self._open.__exit__(*error)
 
 
 def _url(server: MariadbServer, database: str) -> str:

@@ -27,32 +27,7 @@ from rpcdaemon_program import RPCDAEMON, environment
 from server_process import ADDRESS, system_programs
 
 PATIENCE = 60.0
-SAMPLE = """\
-[Daemon]
-plugins = L3Agent DHCPAgent
-rpchost = 127.0.0.1
-pidfile = /var/run/rpcdaemon.pid
-logfile = /var/log/rpcdaemon.log
-loglevel = INFO
-# check_interval = 1
-
-[L3Agent]
-conffile = /etc/neutron/neutron.conf
-loglevel = INFO
-#timeout = 20
-#queue_expire = 60
-
-[DHCPAgent]
-conffile = /etc/neutron/neutron.conf
-loglevel = INFO
-#timeout = 20
-#queue_expire = 60
-
-[Dump]
-loglevel = DEBUG
-queue = neutron
-"""
-"""The keys and values of the sample that the original came with, those included that it has as comments."""
+SAMPLE = (Path(__file__).parents[2] / "rpcdaemon_2013.conf").read_text(encoding="utf-8")
 EVERY_KEY = (
     SAMPLE.replace("plugins = L3Agent DHCPAgent", "plugins = L3Agent DHCPAgent Dump")
     .replace("# check_interval", "check_interval")

@@ -75,7 +75,7 @@ def test_run_pytest_is_counted(tmp_path: Path, source: str, tests: int, failures
 def test_last_line_counts_tests_and_failed_checks() -> None:
     results = [Result("unit", "5 tests", "2 of 5 tests failed", 5, 2), Result("ruff", "9 files", "exit code 1"), Result("mypy", "9 files", None)]
     lines = closing_lines(results, 61.0)
-    assert lines[-1] == "TOTAL: 3 passed, 3 failed"
+    assert lines[-1] == "3 passed, 3 failed"
     assert "  FAILED  ruff  exit code 1" in lines
     assert "  ok      mypy  9 files" in lines
 

@@ -10,30 +10,7 @@ import pytest
 from brokerless.ha.config import ConfigError, Settings, read_settings
 from brokerless.ha.policy import Fencing
 
-SEED = """\
-[Daemon]
-# Space-separated list of plugins to load
-plugins = L3Agent DHCPAgent
-rpchost = 127.0.0.1
-pidfile = /var/run/rpcdaemon.pid
-logfile = /var/log/rpcdaemon.log
-loglevel = INFO
-# check_interval = 1
-
-[L3Agent]
-conffile = /etc/neutron/neutron.conf
-loglevel = INFO
-#timeout = 20
-
-[DHCPAgent]
-conffile = /etc/neutron/neutron.conf
-loglevel = INFO
-queue_expire = 60
-
-[Dump]
-loglevel = DEBUG
-queue = neutron
-"""
+SEED = (Path(__file__).parents[3] / "rpcdaemon_2013.conf").read_text(encoding="utf-8")
 
 
 def settings(tmp_path: Path, text: str) -> Settings:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sender's side of a receiver: from a message that a local service sends to the hosts that shall deliver it.
 
-Two rules. Whatever changes which host gets a message, and when, lives in this file. And a message goes to another host only while it is certain
+Two rules. Which host gets a message is decided in this file; when a broker is asked for one, in seeking.py. And a message goes to another host only while it is certain
 that the first did not take it: it was never sent there, or came back from the very incarnation that it was sent to. No sockets, no clock: time
 comes in as `now`, in seconds.
 """
