@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sender's side of a receiver: from a message that a local service sends to the hosts that shall deliver it.
 
-Two rules. Which host gets a message is decided in this file; when a broker is asked for one, in seeking.py. And a message goes to another host only while it is certain
-that the first did not take it: it was never sent there, or came back from the very incarnation that it was sent to. No sockets, no clock: time
-comes in as `now`, in seconds.
+Two rules. Which host gets a message is decided in this file; when a broker is asked for one, in seeking.py. And a message goes to another host only
+while it is certain that the first did not take it: it was never sent there, or came back from the very incarnation that it was sent to. No sockets,
+no clock: time comes in as `now`, in seconds.
 """
 
 from __future__ import annotations
