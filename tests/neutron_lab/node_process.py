@@ -62,6 +62,10 @@ class Endpoint:
         """Fetch everything that the server says is here, later."""
         self._work.put(self._synchronize)
 
+    def pending(self) -> int:
+        """Return how much it has been told to do and has not done yet."""
+        return self._work.unfinished_tasks
+
     def counts(self) -> dict[str, int]:
         """Return what a report says of the agent's load."""
         raise NotImplementedError
@@ -84,11 +88,16 @@ class Endpoint:
             work = self._work.get()
             try:
                 work()
+                self._work.task_done()
             except Exception as error:  # noqa: BLE001 - whatever the server answers, the agent tries again, after what else there is to do
                 sys.stderr.write(f"{time.time():.3f} {type(self).__name__} tries again: {error!r}\n")
-                retry = threading.Timer(RETRY_SECONDS, self._work.put, (work,))
+                retry = threading.Timer(RETRY_SECONDS, self._again, (work,))
                 retry.daemon = True
                 retry.start()
+
+    def _again(self, work: Callable[[], object]) -> None:
+        self._work.put(work)
+        self._work.task_done()
 
 
 class L3Endpoint(Endpoint):
@@ -378,6 +387,7 @@ class Node:
             "routers": sorted(self.l3.routers) if self.l3 else [],
             "networks": sorted(self.dhcp.networks) if self.dhcp else [],
             "answered": {kind: reporter.answered for kind, reporter in self._reporters.items()},
+            "pending": sum(endpoint.pending() for endpoint in endpoints),
             "asked": dict(sum((endpoint.asked for endpoint in endpoints), collections.Counter())),
         }
 

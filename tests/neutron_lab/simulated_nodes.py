@@ -59,6 +59,8 @@ class NodeView:
     """IDs of the routers that it would have built."""
     networks: list[str]
     """IDs of the networks that it would serve with DHCP."""
+    pending: int
+    """How much its agents have been told to do and have not done yet."""
     answered: dict[str, int]
     """By kind of agent: how many of its reports Neutron has answered."""
     asked: dict[str, int]
