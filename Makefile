@@ -79,7 +79,7 @@ packaging: deps ## build the wheel and the tarball, install and use them (tests/
 
 .PHONY: bench
 bench: deps ## what the transport costs, beside its rivals (ROUNDS=3 DURATION=1 ONLY= SIZES=300,3000 OTHERS=1)
-	@PYTHONPATH=tests/functional:tests/simulation .venv/bin/python bench/run.py
+	@PYTHONPATH=tests/functional:tests/simulation:tests/upstream .venv/bin/python bench/run.py
 
 .PHONY: fuzz besiege
 fuzz: deps ## mutated bytes for every parser and both cores, guided by coverage (EXECS=200000 ONLY=frames,bodies INPUT=file)
@@ -123,8 +123,8 @@ lab-shell: ## a shell in that network, in which ansible-playbook and podman mean
 	@$(HOST_LAB)/run_hosts.py shell $(if $(RUN),-- sh -c "$(RUN)")
 lab-down: ## end the hosts; their image stays in .cache
 	@$(HOST_LAB)/run_hosts.py down
-molecule: deps ## the roles on real hosts, scenario by scenario, with a table (ONLY='default firewall' SUITE=trixie; root)
-	@$(HOST_LAB)/run_scenarios.py $(if $(SUITE),--suite $(SUITE)) $(if $(FIRST),--first $(FIRST)) $(ONLY)
+molecule: deps ## the roles on real hosts, scenario by scenario, with a table (ONLY='default firewall' SUITE=trixie ANSIBLE=2.21; root)
+	@$(HOST_LAB)/run_scenarios.py $(if $(SUITE),--suite $(SUITE)) $(if $(ANSIBLE),--ansible $(ANSIBLE)) $(if $(FIRST),--first $(FIRST)) $(ONLY)
 
 .PHONY: dist
 dist: deps ## build what a release consists of: the wheel and the collection's tarball

@@ -6,19 +6,22 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from oslo import OsloConsumer, OsloSender, packages_of
 from ours import OurConsumer, OurSender
 from rabbitmq import RabbitmqConsumer, RabbitmqSender
 from rabbitmq_server import RabbitmqServer
 from raw_zmq import CompiledProxy, Forwarder, Places, RawConsumer, RawSender
 from receiver_keys import keyed_hosts
 from receiver_process import Receiver, hosts, short_directory
+from upstream_suite import VERSIONS, environment
 from worker_process import Worker
 
 FANOUT_CONSUMERS = 10
+OSLO_RABBIT = "oslo.messaging, rabbit://"
 TOPIC = "bench"
 
 
@@ -34,6 +37,8 @@ class Contender:
     sender: Worker
     consumers: list[Worker]
     does: frozenset[str] = frozenset({"calls", "casts", "fanouts"})
+    between: tuple[int, ...] = ()
+    """The process ids of the broker, or of the receivers, whose memory is compared."""
 
 
 def contenders(running: contextlib.ExitStack, only: Callable[[str], bool]) -> list[Contender]:
@@ -54,7 +59,7 @@ def contenders(running: contextlib.ExitStack, only: Callable[[str], bool]) -> li
     if only("RabbitMQ, confirmed"):
         broker = running.enter_context(RabbitmqServer())
         consumers = [running.enter_context(Worker(RabbitmqConsumer, broker.url, bool(number))) for number in range(FANOUT_CONSUMERS)]
-        made.append(Contender("RabbitMQ, confirmed", "", running.enter_context(Worker(RabbitmqSender, broker.url)), consumers))
+        made.append(Contender("RabbitMQ, confirmed", "", running.enter_context(Worker(RabbitmqSender, broker.url)), consumers, between=(broker.pid,)))
     if only("ours, 1 receiver"):
         (alone,) = running.enter_context(hosts(["alone"]))
         made.append(_ours(running, "ours, 1 receiver", "pyzmq, 1 Python forwarder", f"{TOPIC}.alone", [alone]))
@@ -67,7 +72,26 @@ def contenders(running: contextlib.ExitStack, only: Callable[[str], bool]) -> li
     if only("ours, 2 receivers, CURVE"):
         keyed = running.enter_context(keyed_hosts(["control1", "compute1"], ring={TOPIC: ["compute1"]}))
         made.append(_ours(running, "ours, 2 receivers, CURVE", "pyzmq, 2 Python forwarders", f"{TOPIC}.compute1", list(keyed)))
+    made += _oslo(running, only)
     return made
+
+
+def _oslo(running: contextlib.ExitStack, only: Callable[[str], bool]) -> Iterator[Contender]:
+    """Start those that go by oslo.messaging: the same program, over another URL."""
+
+    def contender(name: str, rival: str, urls: Sequence[str], between: Sequence[int]) -> Contender:
+        packages = packages_of(environment(VERSIONS[0]))
+        consumers = [running.enter_context(Worker(OsloConsumer, packages, urls[-1], f"s{number}")) for number in range(FANOUT_CONSUMERS)]
+        return Contender(name, rival, running.enter_context(Worker(OsloSender, packages, urls[0])), consumers, between=tuple(between))
+
+    if only(OSLO_RABBIT):
+        broker = running.enter_context(RabbitmqServer())
+        yield contender(OSLO_RABBIT, "", [broker.url.replace("amqp://", "rabbit://").removesuffix("/")], [broker.pid])
+    for name, names in (("oslo.messaging, zmq://, 1 receiver", ["control1"]), ("oslo.messaging, zmq://, 2 receivers", ["control1", "compute1"])):
+        if only(name):
+            receivers = running.enter_context(hosts(names, ring={TOPIC: names}, rpc_zmq_matchmaker="mesh"))
+            urls = [f"zmq:///?rpc_zmq_ipc_dir={receiver.ipc_directory}&rpc_zmq_host={receiver.host}" for receiver in receivers]
+            yield contender(name, OSLO_RABBIT, urls, [receiver.pid for receiver in receivers])
 
 
 def _places(directory: Path, number: int) -> Places:

@@ -20,7 +20,7 @@ from collections import defaultdict
 
 import others
 from contenders import Contender, contenders
-from measures import Measured, calls, casts
+from measures import Measured, calls, casts, memory
 from rich.console import Console
 from rich.table import Table
 from targets import Figures, targets
@@ -58,6 +58,11 @@ def measure_once(contender: Contender, size: int) -> dict[str, float]:
 def fanouts(contender: Contender, size: int) -> Measured:
     """Measure fanouts for a shorter time: each is worth ten casts."""
     return casts(contender.sender, contender.consumers, 1, size, DURATION / 4, "fanout_caster")
+
+
+def between(contender: Contender) -> others.Figure:
+    """Return the memory of the broker or of the receivers, after what they have carried."""
+    return others.Figure(" + ".join(f"{memory(pid)[0]:.0f}" for pid in contender.between) + " MiB resident")
 
 
 def shown(figure: float | None, rival: float | None) -> str:
@@ -99,13 +104,15 @@ def main() -> int:
             for size in SIZES:
                 for contender in running:
                     rounds[(contender.name, size)].append(measure_once(contender, size))
+            more = {f"memory between sender and consumers, {one.name}": between(one) for one in running if one.between}
             console.print(f"round {number + 1} of {ROUNDS} done after {time.monotonic() - began:.0f} s", highlight=False)
     figures: Figures = {
         key: {column: statistics.median(one[column] for one in measured) for column in measured[0]} for key, measured in rounds.items()
     }
     for size in SIZES:
         console.print(table_of(size, running, figures))
-    more = others.measure(ROUNDS, DURATION) if os.environ.get("OTHERS", "1") != "0" else {}
+    if os.environ.get("OTHERS", "1") != "0":
+        more |= others.measure(ROUNDS, DURATION)
     if more:
         table = Table(title="the rest", title_justify="left")
         table.add_column("")
