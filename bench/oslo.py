@@ -32,9 +32,9 @@ def _oslo_messaging(packages: str) -> Any:
 
 
 def _transport(oslo_messaging: Any, url: str) -> Any:
-    conf = cfg.ConfigOpts()
-    conf([], project="bench", default_config_files=[], default_config_dirs=[])
-    return oslo_messaging.get_rpc_transport(conf, url)
+    # not one of our own: oslo.messaging registers some of its options with this one only
+    cfg.CONF([], project="bench", default_config_files=[], default_config_dirs=[])
+    return oslo_messaging.get_rpc_transport(cfg.CONF, url)
 
 
 class OsloSender(Sender):

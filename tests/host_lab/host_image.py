@@ -33,8 +33,14 @@ BASE = (
 )
 """Installed on every host. dnsmasq-base is for the lab's nameserver, which is no host of the inventory."""
 
-MIRRORED = ("python3-venv", "python3-packaging", "nftables", "ufw", "firewalld", "dnsmasq", "systemd-resolved", "network-manager")
+MIRRORED = (
+    *("python3-venv", "python3-packaging", "nftables", "ufw", "firewalld", "dnsmasq", "systemd-resolved", "network-manager"),
+    "rabbitmq-server",
+)
 """What roles may install, with all that it depends on."""
+
+RUNTIME_LOCK, SERVICES_LOCK = CHECKOUT / "requirements" / "runtime.txt", CHECKOUT / "requirements" / "upstream.txt"
+"""The versions of the runtime's libraries, and of those that OpenStack's services have."""
 
 PLATFORMS = (
     "manylinux_2_34_x86_64",
@@ -105,8 +111,8 @@ def digest(*parts: bytes) -> str:
 
 
 def recipe(suite: str) -> str:
-    """Return the name of the image of `suite` as it is described here and in the folder `image`."""
-    return digest(repr((suite, BASE, MIRRORED, TEXTS, MASKED)).encode(), *((FILES / name).read_bytes() for name in IN_IMAGE))
+    """Return the name of the image of `suite` as it is described in this file and in the folder `image`."""
+    return digest(suite.encode(), *(file.read_bytes() for file in (Path(__file__), *(FILES / name for name in IN_IMAGE))))
 
 
 def write_below(root: Path) -> None:
@@ -119,8 +125,6 @@ def write_below(root: Path) -> None:
     for name, place in IN_IMAGE.items():
         shutil.copy(FILES / name, root / place)
     (root / IN_IMAGE["lab-boot"]).chmod(0o755)
-    # empty lists that look fresh would never be fetched
-    os.utime(root / "var/lib/apt/lists", (0, 0))
     for unit in MASKED:
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     for made in (*(root / "etc/ssh").glob("ssh_host_*"), root / "etc/resolv.conf", *(root / "etc/apt/sources.list.d").glob("*")):
@@ -153,23 +157,18 @@ def build_root(suite: str, tarball: Path, debs: Path) -> None:
 
 
 def fill_wheels(suite: str, place: Path) -> None:
-    """Download the runtime's pinned libraries as wheels for the Python of `suite`."""
+    """Download the runtime's pinned libraries, and oslo.messaging with its own, as wheels for the Python of `suite`."""
     platforms = [f"--platform={name}" for name in PLATFORMS]
-    run(
-        [
-            *(sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--only-binary=:all:"),
-            *(f"--python-version={PYTHONS[suite]}", "--implementation=cp", *platforms, f"--dest={place}"),
-            *("--requirement", str(CHECKOUT / "requirements" / "runtime.txt")),
-        ],
-        f"no wheels for {suite}",
-        {"PIP_CACHE_DIR": str(CHECKOUT / ".cache" / "pip"), **os.environ},
-    )
+    download = [*(sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--only-binary=:all:", f"--dest={place}")]
+    download += [f"--python-version={PYTHONS[suite]}", "--implementation=cp", *platforms]
+    environment = {"PIP_CACHE_DIR": str(CHECKOUT / ".cache" / "pip"), **os.environ}
+    run([*download, "--no-deps", "--requirement", str(RUNTIME_LOCK)], f"no wheels for {suite}", environment)
+    run([*download, "oslo.messaging", "--constraint", str(SERVICES_LOCK)], f"no oslo.messaging for {suite}", environment)
 
 
 def wheels(suite: str) -> Path:
-    """Return the folder with the runtime's libraries for `suite`, filling it when it is missing or the versions are others."""
-    pinned = (CHECKOUT / "requirements" / "runtime.txt").read_bytes()
-    place = KEPT / "wheels" / f"{suite}-{digest(pinned)}"
+    """Return the folder with the libraries for `suite`, filling it when it is missing or the versions are others."""
+    place = KEPT / "wheels" / f"{suite}-{digest(RUNTIME_LOCK.read_bytes(), SERVICES_LOCK.read_bytes())}"
     if not place.exists():
         unfinished = place.with_name(f"{place.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_versions import own_programs
 from brokerless.version import VERSION
 from build_artifacts import build_artifacts, build_wheel
 from checkout_files import copy_files, files_of_checkout
@@ -97,9 +98,10 @@ def inventory_hosts(inventory: Path = INVENTORY) -> list[Host]:
 class HostLab:
     """The lab of this checkout."""
 
-    def __init__(self, suite: str = "bookworm") -> None:
-        """`suite` is the Debian of the hosts."""
+    def __init__(self, suite: str = "bookworm", programs: Path | None = None) -> None:
+        """`suite` is the Debian of the hosts, `programs` the folder with the Ansible that deploys to them, by default the checkout's own."""
         self.suite = suite
+        self.programs = programs or own_programs()
         self.name = f"brokerless-lab-{digest(str(CHECKOUT).encode())[:6]}"
         self.running = Path("/run") / self.name
         self.image = f"localhost/lab-host:{suite}-{recipe(suite)}"
@@ -151,8 +153,16 @@ class HostLab:
         built = KEPT / "release"
         shutil.rmtree(built, ignore_errors=True)
         tarball = build_artifacts(built).tarball
-        galaxy = Path(sys.executable).parent / "ansible-galaxy"
-        command = [str(galaxy), "collection", "install", "--force", "--offline", "--collections-path", str(KEPT / "collections"), str(tarball)]
+        command = [
+            str(self.programs / "ansible-galaxy"),
+            "collection",
+            "install",
+            "--force",
+            "--offline",
+            "--collections-path",
+            str(KEPT / "collections"),
+            str(tarball),
+        ]
         run(command, "can't install the collection", self.environment())
 
     def newer_wheel(self) -> Path:
@@ -257,7 +267,7 @@ class HostLab:
     def environment(self) -> dict[str, str]:
         """Return the environment in which Ansible deploys to the hosts."""
         own = {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(self.programs), str(own_programs()), os.environ["PATH"]]),
             "PYTHONPATH": str(CHECKOUT / "tools"),
             "CONTAINERS_CONF": str(KEPT / "engine" / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(KEPT / "engine" / "storage.conf"),

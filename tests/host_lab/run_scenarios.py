@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_versions import NEEDED_PYTHON, programs_of
 from host_image import CHECKOUT, KEPT, PYTHONS, LabFault
 from host_lab import NEWER_VERSION, HostLab
 from run_hosts import say
@@ -135,7 +136,7 @@ class Runner:
         say(f"   {scenario}: {name}")
         began = time.monotonic()
         with log.open("w", encoding="utf-8") as output:
-            command = [str(Path(sys.executable).parent / "molecule"), name.replace("_", "-"), "--scenario-name", scenario]
+            command = [str(self._lab.programs / "molecule"), name.replace("_", "-"), "--scenario-name", scenario]
             code = subprocess.run(
                 self._lab.inside(*command) if name not in {"create", "destroy"} else command,
                 cwd=CHECKOUT,
@@ -169,12 +170,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     parser.add_argument("--suite", choices=sorted(PYTHONS), default="bookworm", help="the Debian of the hosts (default: bookworm)")
+    parser.add_argument("--ansible", choices=sorted(NEEDED_PYTHON), help="another ansible-core than the checkout's own")
     parser.add_argument("--first", metavar="STEP", help="begin with this step, on the hosts that KEEP=1 kept")
     arguments = parser.parse_args()
     steps: list[Step] = []
     try:
         began = time.monotonic()
-        lab = HostLab(arguments.suite)
+        lab = HostLab(arguments.suite, programs_of(arguments.ansible) if arguments.ansible else None)
         lab.prepare()
         runner = Runner(lab, lab.newer_wheel())
         say(f"   lab prepared in {time.monotonic() - began:.0f} s")

@@ -105,6 +105,28 @@ def test_status_is_a_table_for_people(three_hosts: list[Receiver], services: lis
             assert text in output
 
 
+def test_check_calls_oneself_and_says_what_is_wrong(three_hosts: list[Receiver], services: list[Plain]) -> None:
+    control1 = three_hosts[0]
+    checked = data(control1, "check")
+    assert (checked["host"], checked["peers_not_up"], checked["matchmaker"]["error"], checked["curve"]) == ("control1", [], "", None)
+    assert checked["round_trip_ms"] > 0
+    assert "All hosts that it knows are up." in run(control1, "check")[1]
+    ring = control1.ring_file.read_text(encoding="utf-8")
+    control1.ring_file.write_text("{", encoding="utf-8")
+    try:
+        wait_until(lambda: run(control1, "check")[0] == 1, "the ring that can't be read is noticed")
+        code, output, errors = run(control1, "--json", "check")
+        assert (code, json.loads(output)["host"]) == (1, "control1")
+        assert errors.startswith(f"brokerless: MatchMaker: ring file {control1.ring_file}")
+    finally:
+        control1.ring_file.write_text(ring, encoding="utf-8")
+    wait_until(lambda: run(control1, "check")[0] == 0, "the ring is read again")
+
+
+def test_check_of_a_host_without_a_receiver_fails(tmp_path: Path) -> None:
+    assert "is brokerless-receiver running?" in complaint(Receiver(tmp_path), "check")
+
+
 @pytest.mark.parametrize(
     ("topic", "expected"),
     [("compute", [{"compute1"}, {"compute2"}]), ("compute.compute2", [{"compute2"}]), ("fanout~compute", [{"compute1", "compute2"}])],

@@ -52,10 +52,11 @@ def test_the_table_counts_what_was_verified_in_scenarios_that_passed() -> None:
     assert lines[-1] == "1 scenarios passed, 1 failed, 20 tasks verified"
 
 
-def test_every_scenario_deploys_twice_and_verifies() -> None:
+def test_every_scenario_deploys_and_verifies_and_each_but_one_twice() -> None:
     assert all_scenarios()[0] == "default"
     for scenario in all_scenarios():
-        assert {"create", "check", "converge", "idempotence", "verify", "destroy"} <= set(steps_of(scenario)), scenario
+        again = set() if scenario == "rotate-keys" else {"check", "idempotence"}
+        assert {"create", "converge", "verify", "destroy"} | again <= set(steps_of(scenario)), scenario
 
 
 def test_an_unknown_scenario_is_refused() -> None:

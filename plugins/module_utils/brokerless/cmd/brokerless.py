@@ -45,6 +45,9 @@ PING_TIMEOUT = 5.0
 
 PINGS_AT_ONCE = 32
 
+CHECK_TOPIC = "brokerless-check"
+"""What `check` consumes for the moment that it takes."""
+
 DRIVER_LOG = logging.getLogger("brokerless.driver")
 
 CLOSING_SECONDS = 1.0
@@ -141,6 +144,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         return made
 
     add(commands, "status", _status, tables.status, "show the receiver of this host: its peers, consumers, queues and figures")
+    checked = add(commands, "check", _check, tables.check, "call oneself through this host's receiver, and ask it whether anything is wrong; for monitoring")
+    checked.add_argument("--timeout", type=_seconds, default=PING_TIMEOUT, metavar="SECONDS", help=f"how long to wait (default: {PING_TIMEOUT:g})")
     ping = add(commands, "ping", _ping, tables.ping, "ask who consumes a topic: compute, compute.machine1, or fanout~compute for all of its hosts")
     ping.add_argument("topic", metavar="TOPIC")
     ping.add_argument("--timeout", type=_seconds, default=PING_TIMEOUT, metavar="SECONDS", help=f"how long to wait (default: {PING_TIMEOUT:g})")
@@ -241,6 +246,27 @@ class _Collector(logging.Handler):
 def _status(options: argparse.Namespace) -> Mapping[str, Any]:
     with _Receiver(options) as receiver:
         return _inspect(receiver, "status")
+
+
+def _check(options: argparse.Namespace) -> Mapping[str, Any]:
+    with _Receiver(options) as receiver:
+        status = _inspect(receiver, "status")
+        service = impl_zmq.create_connection(receiver.conf)
+        service.create_consumer(CHECK_TOPIC, object())
+        service.consume_in_thread()
+        try:
+            answer = _ping_once(receiver.conf, str(Address(CHECK_TOPIC, server=status["host"])), options.timeout)
+        finally:
+            service.close()
+    data = {
+        **{name: status[name] for name in ("host", "version", "matchmaker", "curve")},
+        "round_trip_ms": answer["round_trip_ms"],
+        "peers_not_up": [peer["host"] for peer in status["peers"] if peer["state"] != "up"],
+    }
+    faults = [f"{name}: {status[key]['error']}" for name, key in (("MatchMaker", "matchmaker"), ("CURVE", "curve")) if (status[key] or {}).get("error")]
+    if faults:
+        raise Partial(data, "; ".join(faults))
+    return data
 
 
 def _inspect(receiver: _Receiver, question: str, argument: str = "") -> dict[str, Any]:

@@ -126,6 +126,15 @@ def status(data: Mapping[str, Any]) -> Shown:
     return shown
 
 
+def check(data: Mapping[str, Any]) -> Shown:
+    """Show what a check came to."""
+    away = data["peers_not_up"]
+    return [
+        _line(f"Receiver of {data['host']}: version {data['version']}, a call to oneself took {data['round_trip_ms']:.1f} ms"),
+        _line(f"Not up: {', '.join(away)}" if away else "All hosts that it knows are up.", "yellow" if away else ""),
+    ]
+
+
 def _messages(counted: Sequence[Mapping[str, Any]]) -> Shown:
     """Show what became of messages, a line for each outcome and a column for each kind."""
     kinds = sorted({row["kind"] for row in counted})
