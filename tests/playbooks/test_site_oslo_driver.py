@@ -115,7 +115,7 @@ def deployed(site: Deployment) -> tuple[dict[str, str], Run, Run]:
 def test_check_mode_foretells_exactly_what_the_first_run_changes(deployed: tuple[dict[str, str], Run, Run]) -> None:
     _before, forecast, real = deployed
     assert forecast.changed == real.changed
-    assert real.tasks_of(HOST) >= {INSTALL, FILE, "Note which wheel nova has", "Make the directory of nova's configuration"}
+    assert real.tasks_of(HOST) >= {INSTALL, FILE, "Note which wheel is in the venv of nova", "Make the directory for the configuration of nova"}
 
 
 def test_no_library_of_the_service_is_another_than_before(site: Deployment, deployed: tuple[dict[str, str], Run, Run]) -> None:
@@ -144,7 +144,7 @@ def test_what_is_asked_for_is_what_the_file_says(site: Deployment) -> None:
     real = site.play_roles("oslo_driver", oslo_driver_services=[cell], oslo_driver_options={"rpc_cast_timeout": 30, "rpc_thread_pool_size": 64})
     assert real.exit_code == 0, real.output
     assert forecast.changed == real.changed
-    assert {task for task in real.tasks_of(HOST) if task != "Remember that nova changed"} == {FILE}
+    assert {task for task in real.tasks_of(HOST) if task != "Remember the change for nova"} == {FILE}
     text = (site.config_dir / "90-brokerless.conf").read_text(encoding="utf-8")
     assert "transport_url = zmq:///cell1\n\n[oslo_messaging_zmq]\nrpc_cast_timeout = 60\nrpc_thread_pool_size = 64\nrpc_zmq_host = control1\n" in text
     old = site.service(rpc_backend="nova.rpc.impl_zmq")

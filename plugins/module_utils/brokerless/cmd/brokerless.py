@@ -144,7 +144,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         return made
 
     add(commands, "status", _status, tables.status, "show the receiver of this host: its peers, consumers, queues and figures")
-    checked = add(commands, "check", _check, tables.check, "call oneself through this host's receiver, and ask it whether anything is wrong; for monitoring")
+    checked = add(
+        commands, "check", _check, tables.check, "call oneself through this host's receiver, and ask it whether anything is wrong; for monitoring"
+    )
     checked.add_argument("--timeout", type=_seconds, default=PING_TIMEOUT, metavar="SECONDS", help=f"how long to wait (default: {PING_TIMEOUT:g})")
     ping = add(commands, "ping", _ping, tables.ping, "ask who consumes a topic: compute, compute.machine1, or fanout~compute for all of its hosts")
     ping.add_argument("topic", metavar="TOPIC")
@@ -263,9 +265,9 @@ def _check(options: argparse.Namespace) -> Mapping[str, Any]:
         "round_trip_ms": answer["round_trip_ms"],
         "peers_not_up": [peer["host"] for peer in status["peers"] if peer["state"] != "up"],
     }
-    faults = [f"{name}: {status[key]['error']}" for name, key in (("MatchMaker", "matchmaker"), ("CURVE", "curve")) if (status[key] or {}).get("error")]
-    if faults:
-        raise Partial(data, "; ".join(faults))
+    said = {"MatchMaker": status["matchmaker"]["error"], "CURVE": (status["curve"] or {}).get("error")}
+    if any(said.values()):
+        raise Partial(data, "; ".join(f"{who}: {fault}" for who, fault in said.items() if fault))
     return data
 
 
