@@ -196,6 +196,12 @@ def openstack() -> Iterator[Result]:
     yield run_pytest("nova on zmq", "tests/nova_lab")
 
 
+def host_lab() -> Iterator[Result]:
+    """The roles on two real hosts; `make molecule` runs all scenarios."""
+    command = ["env", "PYTHONPATH=tools", sys.executable, "tests/host_lab/run_scenarios.py", "smoke"]
+    yield check("host lab", command, re.compile(r"(\d+) tasks verified"), "tasks verified")
+
+
 def sanity() -> Iterator[Result]:
     """Ansible's own checks. ansible-test passes when it tested nothing, and says so only in words."""
     skipped = re.compile(r"(?i)\bskipp(ed|ing)\b.*")
@@ -234,6 +240,7 @@ STEPS: dict[str, Callable[[], Iterator[Result]]] = {
     "neutron-lab": neutron_lab,
     "upstream": upstream,
     "openstack": openstack,
+    "host-lab": host_lab,
     "sanity": sanity,
     "docs": docs,
     "packaging": packaging,

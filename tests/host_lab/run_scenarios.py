@@ -126,6 +126,7 @@ class Runner:
             "ANSIBLE_CALLBACKS_ENABLED": "task_results",
             "ANSIBLE_NOCOLOR": "1",
             "HOST_LAB_PYTHON": sys.executable,
+            "HOST_LAB_RECORDS": str(folder),
             "HOST_LAB_SUITE": self._lab.suite,
             "MOLECULE_EPHEMERAL_DIRECTORY": str(KEPT / "molecule" / scenario),
             "NEWER_VERSION": NEWER_VERSION,
