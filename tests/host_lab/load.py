@@ -24,8 +24,11 @@ def main() -> int:
     """Run until SIGTERM."""
     host, place, topics = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    Consumer(CONFIG, host, place / f"{host}.ran")
-    sender = Sender(CONFIG, host, place / f"{host}.sent")
+    # with several threads it would not write down the order in which it was given messages
+    config = place / "load.conf"
+    config.write_text(Path(CONFIG).read_text(encoding="utf-8") + "\n[DEFAULT]\nrpc_thread_pool_size = 1\n", encoding="utf-8")
+    Consumer(str(config), host, place / f"{host}.ran")
+    sender = Sender(str(config), host, place / f"{host}.sent")
     sender.start(topics, CASTS_A_SECOND * SECONDS, CALLS_A_SECOND * SECONDS, CALLERS, SECONDS, TIME_TO_LIVE)
     (place / "ready").write_text("", encoding="ascii")
     signal.sigwait({signal.SIGUSR1})
