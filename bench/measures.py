@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from worker_process import Failed, Worker
 
@@ -89,6 +90,21 @@ class Count:
         """Return how many there were, and when the last one came."""
         with self._lock:
             return self._count, self._last_at
+
+
+class Methods:
+    """What a consumer's service does when it is called by a method's name."""
+
+    def __init__(self, counted: Count) -> None:
+        self._counted = counted
+
+    def echo(self, _context: Any, value: str) -> str:
+        """Return the body."""
+        return value
+
+    def take(self, _context: Any, value: str) -> None:
+        """Count it."""
+        self._counted.one()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measures import Count, Sender
+from measures import Count, Methods, Sender
 from oslo_config import cfg
 
 PATIENCE = 60
@@ -68,31 +67,13 @@ class OsloConsumer:
         oslo_messaging = _oslo_messaging(packages)
         transport = _transport(oslo_messaging, url)
         self._counted = Count()
-        self._server = oslo_messaging.get_rpc_server(transport, oslo_messaging.Target(topic=TOPIC, server=server), [_Methods(self._counted)])
-        # oslo.messaging wants a server to be started and stopped by one thread, and this one goes on to answer questions
-        started = threading.Event()
-        threading.Thread(target=self._run, args=(started,), daemon=True).start()
-        assert started.wait(PATIENCE), f"server {server} does not start"
+        server_of_topic = oslo_messaging.Target(topic=TOPIC, server=server)
+        self._server = oslo_messaging.get_rpc_server(transport, server_of_topic, [Methods(self._counted)])
+        self._server.start()
 
     def count(self) -> tuple[int, float]:
         """Return how many casts and fanouts there were, and when the last one came."""
         return self._counted.read()
-
-    def _run(self, started: threading.Event) -> None:
-        self._server.start()
-        started.set()
-        self._server.wait()
-
-
-class _Methods:
-    def __init__(self, counted: Count) -> None:
-        self._counted = counted
-
-    def echo(self, _context: Any, value: str) -> str:
-        return value
-
-    def take(self, _context: Any, value: str) -> None:
-        self._counted.one()
 
 
 def packages_of(environment: Path) -> str:

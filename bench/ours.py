@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from brokerless.rpc import impl_zmq
 from brokerless.rpc.options import load_options
-from measures import Count, Sender
+from measures import Count, Methods, Sender
 
 PATIENCE = 60.0
 
@@ -43,7 +42,7 @@ class OurConsumer:
         """Consume `topic` and its fanouts."""
         self._counted = Count()
         self._connection = impl_zmq.create_connection(load_options([config_file]))
-        proxy = _Methods(self._counted)
+        proxy = Methods(self._counted)
         if not fanout_only:
             self._connection.create_consumer(topic, proxy)
         self._connection.create_consumer(topic.partition(".")[0], proxy, fanout=True)
@@ -52,14 +51,3 @@ class OurConsumer:
     def count(self) -> tuple[int, float]:
         """Return how many casts and fanouts there were, and when the last one came."""
         return self._counted.read()
-
-
-class _Methods:
-    def __init__(self, counted: Count) -> None:
-        self._counted = counted
-
-    def echo(self, _context: Any, value: str) -> str:
-        return value
-
-    def take(self, _context: Any, value: str) -> None:
-        self._counted.one()
