@@ -20,6 +20,7 @@ def resolv_conf(tmp_path: Path, inventory: dict[str, Any]) -> Path:
     inventory["all"]["vars"] |= {
         "dns_search_resolv_conf": str(path),
         "dns_search_domains": ["lab.example.com", "example.com"],
+        "dns_search_names": [],
         "dns_search_nameservers": ["192.168.1.1", "2001:db8::53"],
     }
     return path
@@ -83,3 +84,32 @@ def test_a_file_that_another_program_writes_is_refused(run_play: Any, resolv_con
     assert done.exit_code != 0
     assert "is written by another program, as it says" in done.tasks[-1].result["msg"]
     assert resolv_conf.read_text(encoding="utf-8") == f"{mark}\nnameserver 10.0.0.1\n"
+
+
+def test_names_that_do_not_resolve_are_listed_with_what_they_came_to(run_play: Any, resolv_conf: Path, inventory: dict[str, Any]) -> None:
+    inventory["all"]["vars"]["dns_search_names"] = ["no-such-host.invalid", "localhost", "o1p409.invalid"]
+    done = run_play(ROLE)
+    assert done.exit_code != 0
+    told = done.tasks[-1].result["msg"]
+    assert told.startswith("o1p409 (nameservers ")
+    assert "no-such-host.invalid: " in told
+    assert "localhost: " in told
+    assert ", which is this host itself" in told
+    assert run_play(ROLE, "--check").exit_code == 0, "check mode has changed nothing that could be asked"
+
+
+@pytest.mark.parametrize(
+    ("backend", "variables", "fault"),
+    [
+        ("systemd_resolved", {"dns_search_options": ["rotate"]}, "systemd-resolved, which knows no options"),
+        ("network_manager", {"dns_search_nameservers": []}, "NetworkManager, which takes a search domain only together with nameservers"),
+    ],
+)
+def test_what_a_backend_can_not_be_told_is_refused(
+    run_play: Any, resolv_conf: Path, inventory: dict[str, Any], backend: str, variables: dict[str, Any], fault: str
+) -> None:
+    inventory["all"]["vars"] |= {"dns_search_backend": backend, **variables}
+    done = run_play(ROLE)
+    assert done.exit_code != 0
+    assert fault in done.tasks[-1].result["msg"]
+    assert not resolv_conf.exists()
