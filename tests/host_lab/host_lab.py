@@ -244,6 +244,11 @@ class HostLab:
         self.pull_cable(host)
         self.podman("kill", host)
 
+    def start(self, host: str) -> None:
+        """Start a host that was ended; the link that a cut of its power took away comes back with it."""
+        self.podman("start", host)
+        self.plug_in_cable(host)
+
     def pull_cable(self, host: str) -> None:
         """Take the link of a host away."""
         self._link(host, "down")

@@ -62,7 +62,7 @@ def main() -> int:
             case "cut-power":
                 lab.cut_power(*arguments.rest)
             case "start":
-                lab.podman("start", *arguments.rest)
+                lab.start(*arguments.rest)
             case "shell":
                 command = lab.inside(*(arguments.rest or [os.environ.get("SHELL", "/bin/sh")]))
                 os.execvpe(command[0], command, lab.environment())
