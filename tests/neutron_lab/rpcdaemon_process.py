@@ -142,8 +142,9 @@ class RpcdaemonProcess:
         return "\n".join(str(each["text"]) for each in self.audit()[since:] if each["event"] == "alarm")
 
     def audit(self) -> list[dict[str, Any]]:
-        """Return the lines of its audit file."""
-        return [json.loads(line) for line in self._audit.read_text(encoding="utf-8").splitlines()] if self._audit.exists() else []
+        """Return the lines of its audit file, without one that is just being written."""
+        whole, _end, _rest = (self._audit.read_text(encoding="utf-8") if self._audit.exists() else "").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def events(self, *kinds: str) -> int:
         """Return how many lines its audit file has of these kinds of events."""
