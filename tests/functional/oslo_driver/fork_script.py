@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a transport that was made before a fork, and with `pre` used, work on both sides? `python fork_script.py URL pre|post [fork(3)]`.
 
-With `fork(3)` it is the C library that forks. Prints a line for the call before the fork, and then four, of which each should say `ok`: two calls of
-the child, two of the parent.
+Prints a line for the call before the fork, and then four, of which each should say `ok`: two calls of the child, two of the parent.
+
+With `fork(3)` it is the C library that forks, at a moment when no other thread asks for the interpreter: if one did, CPython itself would wait in
+the child, for ever, for that thread to take over (`drop_gil` waits for the switch that was requested; only CPython's own hooks reset the request).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from oslo_service import backend
 
@@ -33,6 +36,26 @@ class Endpoint:
         return os.getpid()
 
 
+def switches() -> dict[str, str]:
+    """Return, by thread, how often this process's other threads began and ceased to run."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if int(task.name) != os.getpid()]
+    return {task.name: (task / "status").read_text().partition("voluntary_ctxt_switches:")[2] for task in tasks}
+
+
+def wait_until_other_threads_rest() -> None:
+    """Return when no other thread has run for 50 ms in which this one left the interpreter to them."""
+    before = None
+    while before != (now := switches()):
+        before = now
+        time.sleep(0.05)
+
+
+def fork_by_c_library() -> int:
+    """Fork with no hook of Python's, as uWSGI does."""
+    wait_until_other_threads_rest()
+    return int(ctypes.PyDLL(None).fork())
+
+
 def main() -> None:
     """Fork the server, make the transport, fork the child, call."""
     cfg.CONF([], project="tests")
@@ -43,7 +66,7 @@ def main() -> None:
     client = oslo_messaging.get_rpc_client(oslo_messaging.get_rpc_transport(cfg.CONF, URL), TARGET, timeout=15)
     if sys.argv[2] == "pre":
         print("parent before the fork ->", client.call({}, "pid"), flush=True)
-    child = ctypes.PyDLL(None).fork() if sys.argv[3:] == ["fork(3)"] else os.fork()
+    child = fork_by_c_library() if sys.argv[3:] == ["fork(3)"] else os.fork()
     who = "parent" if child else "child "
     for number in range(2):
         began = time.monotonic()

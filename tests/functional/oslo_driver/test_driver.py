@@ -386,7 +386,8 @@ def test_a_server_that_ends_at_once_leaves_no_ghost(control1: Receiver, control2
 @pytest.mark.parametrize("fork", ["os.fork", "fork(3)"])
 def test_a_transport_that_was_used_before_a_fork_works_on_both_sides(control1: Receiver, fork: str) -> None:
     """Also where C code forks and calls no hooks of Python's, as uWSGI does."""
-    command = [sys.executable, str(FORK_SCRIPT), url_of(control1), "pre", fork]
+    # Few heartbeats: the script waits for a moment in which the connection's thread rests.
+    command = [sys.executable, str(FORK_SCRIPT), url_of(control1, rpc_zmq_heartbeat_interval=2), "pre", fork]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 2, env=runtime_environment(), check=False)
     said = [re.sub(r"ok.*", "ok", line) for line in done.stdout.splitlines()[1:]]
     assert sorted(said) == [f"{who} call {number} ok" for who in ("child ", "parent") for number in range(2)], done.stdout + done.stderr
