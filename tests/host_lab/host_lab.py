@@ -99,7 +99,10 @@ class HostLab:
     """The lab of this checkout."""
 
     def __init__(self, suite: str = "bookworm", programs: Path | None = None) -> None:
-        """`suite` is the Debian of the hosts, `programs` the folder with the Ansible that deploys to them, by default the checkout's own."""
+        """`suite` is the Debian of the hosts, `programs` the folder with the Ansible that deploys to them, by default the checkout's own.
+
+        The lab's name is also its network's: podman keeps the addresses that are taken of all networks with one name together, whosever they are.
+        """
         self.suite = suite
         self.programs = programs or own_programs()
         self.name = f"brokerless-lab-{digest(str(CHECKOUT).encode())[:6]}"
@@ -184,8 +187,8 @@ class HostLab:
         if not self._namespace.exists():
             run(["ip", "netns", "add", self.name], "no network namespace")
             run(self.inside("ip", "link", "set", "lo", "up"), "no loopback")
-        if not self._podman_says("network", "exists", "lab"):
-            self.podman("network", "create", "--internal", "--disable-dns", "--subnet", SUBNET, "--gateway", GATEWAY, "lab")
+        if not self._podman_says("network", "exists", self.name):
+            self.podman("network", "create", "--internal", "--disable-dns", "--subnet", SUBNET, "--gateway", GATEWAY, self.name)
         running = set(self.podman("ps", "--format", "{{.Names}}").split())
         self._start_nameserver(running)
         for name, address in STRANGERS.items():
@@ -202,7 +205,7 @@ class HostLab:
         systemd = [] if command else ["--systemd=always", f"--cap-add={CAPABILITIES}"]
         self.podman(
             *("run", "--detach", "--quiet", f"--name={host.name}", f"--hostname={host.name}.{DOMAIN}", "--dns=none", "--no-hosts", *systemd),
-            f"--network=lab:ip={host.address},mac={host.hardware_address}",
+            f"--network={self.name}:ip={host.address},mac={host.hardware_address}",
             f"--volume={self._key}.pub:/etc/ssh/lab_authorized_keys:ro",
             f"--volume={debs(self.suite)}:/srv/mirror/debs:ro",
             f"--volume={wheels(self.suite)}:/srv/mirror/wheels:ro",
@@ -228,7 +231,7 @@ class HostLab:
         """End all hosts, and forget them; the image stays."""
         if (KEPT / "engine" / "containers.conf").exists() and shutil.which("podman"):
             self.podman("rm", "--all", "--force", "--time", "0")
-            self.podman("network", "rm", "--force", "lab", check=False)
+            self.podman("network", "rm", "--force", self.name, check=False)
         if self._namespace.exists():
             run(["ip", "netns", "delete", self.name], "can't take the network namespace away")
         shutil.rmtree(self.running, ignore_errors=True)

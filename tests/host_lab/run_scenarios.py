@@ -124,6 +124,7 @@ class Runner:
             **self._lab.environment(),
             "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
             "ANSIBLE_CALLBACKS_ENABLED": "task_results",
+            "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
             "ANSIBLE_NOCOLOR": "1",
             "HOST_LAB_PYTHON": sys.executable,
             "HOST_LAB_RECORDS": str(folder),
