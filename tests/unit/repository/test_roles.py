@@ -71,6 +71,20 @@ def test_variables_carry_the_name_of_their_role(role: Path) -> None:
     assert [name for name in names if not name.startswith(f"{role.name}_")] == []
 
 
+def names_set(tasks: list[dict[str, Any]]) -> list[str]:
+    """Return the variables that tasks set: their own, what they register, what they loop over."""
+    inner = [task for task in tasks for block in ("block", "rescue", "always") for task in task.get(block, [])]
+    names = [name for task in tasks for name in [*task.get("vars", {}), task.get("register"), task.get("loop_control", {}).get("loop_var")] if name]
+    return names + (names_set(inner) if inner else [])
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_what_a_task_sets_carries_the_name_of_its_role(role: Path) -> None:
+    """A variable of a task yields to one that somebody's playbook registered under the same name."""
+    named = [name for file in (role / "tasks").glob("*.yml") for name in names_set(yaml.safe_load(file.read_text(encoding="utf-8")))]
+    assert [name for name in named if not name.startswith(f"{role.name}_")] == []
+
+
 def test_wrong_documentation_is_noticed() -> None:
     defaults = {"a": 1, "b": 2, "c": 3, "d": "{{ b }}"}
     options = {"a": {"default": 1}, "b": {"default": 3}, "c": {}, "d": {}, "e": {"default": 5}}
