@@ -231,11 +231,13 @@ def old_text(path: Path) -> str:
 
 
 def write(module: AnsibleModule, path: Path, text: str) -> None:
-    """Replace the file at `path` in one step."""
-    descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
+    """Replace the file at `path` in one step. Raises `OSError`, and leaves nothing behind, if there is no room or no right to write beside it."""
+    unsafe = module.params["unsafe_writes"]
+    descriptor, temporary = tempfile.mkstemp(prefix=".ansible_tmp", dir=module.tmpdir if unsafe else path.parent)
+    module.add_cleanup_file(temporary)
     os.close(descriptor)
     Path(temporary).write_text(text, encoding="utf-8")
-    module.atomic_move(temporary, str(path), unsafe_writes=module.params["unsafe_writes"])
+    module.atomic_move(temporary, str(path), unsafe_writes=unsafe)
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -297,7 +299,7 @@ def main() -> None:
     except InventoryError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"ring file {module.params['path']} can't be written: {error}")
+        module.fail_json(msg=f"ring file {module.params['path']} can't be written: {error.strerror or error}")
     module.exit_json(**result)
 
 
