@@ -27,6 +27,9 @@ MACHINE_PACKAGES = ("podman", "netavark", "runc", "mmdebstrap", "nftables", "ipt
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 """The suites of Debian that there are images of, and the Python of each."""
 
+ONLY_THERE = {"bookworm": (), "trixie": ("legacy-cgi",)}
+"""What services' libraries need with that Python only: pip, which downloads them, goes by its own Python when it reads `python_version`."""
+
 BASE = (
     "systemd,systemd-sysv,dbus,udev,kmod,python3,python3-apt,iproute2,iputils-ping,procps,ca-certificates,openssh-server,sudo,netbase,logrotate,"
     "dnsmasq-base,iptables"
@@ -163,12 +166,12 @@ def fill_wheels(suite: str, place: Path) -> None:
     download += [f"--python-version={PYTHONS[suite]}", "--implementation=cp", *platforms]
     environment = {"PIP_CACHE_DIR": str(CHECKOUT / ".cache" / "pip"), **os.environ}
     run([*download, "--no-deps", "--requirement", str(RUNTIME_LOCK)], f"no wheels for {suite}", environment)
-    run([*download, "oslo.messaging", "--constraint", str(SERVICES_LOCK)], f"no oslo.messaging for {suite}", environment)
+    run([*download, "oslo.messaging", *ONLY_THERE[suite], "--constraint", str(SERVICES_LOCK)], f"no oslo.messaging for {suite}", environment)
 
 
 def wheels(suite: str) -> Path:
     """Return the folder with the libraries for `suite`, filling it when it is missing or the versions are others."""
-    place = KEPT / "wheels" / f"{suite}-{digest(RUNTIME_LOCK.read_bytes(), SERVICES_LOCK.read_bytes())}"
+    place = KEPT / "wheels" / f"{suite}-{digest(*(file.read_bytes() for file in (RUNTIME_LOCK, SERVICES_LOCK, Path(__file__))))}"
     if not place.exists():
         unfinished = place.with_name(f"{place.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
