@@ -73,16 +73,23 @@ def test_variables_carry_the_name_of_their_role(role: Path) -> None:
 
 def names_set(tasks: list[dict[str, Any]]) -> list[str]:
     """Return the variables that tasks set: their own, what they register, what they loop over."""
-    inner = [task for task in tasks for block in ("block", "rescue", "always") for task in task.get(block, [])]
-    names = [name for task in tasks for name in [*task.get("vars", {}), task.get("register"), task.get("loop_control", {}).get("loop_var")] if name]
-    return names + (names_set(inner) if inner else [])
+    names: list[str] = []
+    for task in tasks:
+        names += [*task.get("vars", {}), *filter(None, [task.get("register"), task.get("loop_control", {}).get("loop_var")])]
+        names += names_set([inner for block in ("block", "rescue", "always") for inner in task.get(block, [])])
+    return names
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_what_a_task_sets_carries_the_name_of_its_role(role: Path) -> None:
     """A variable of a task yields to one that somebody's playbook registered under the same name."""
-    named = [name for file in (role / "tasks").glob("*.yml") for name in names_set(yaml.safe_load(file.read_text(encoding="utf-8")))]
+    files = [*(role / "tasks").glob("*.yml"), *(role / "handlers").glob("*.yml")]
+    named = [name for file in files for name in names_set(yaml.safe_load(file.read_text(encoding="utf-8")))]
     assert [name for name in named if not name.startswith(f"{role.name}_")] == []
+
+
+def test_a_name_in_a_block_is_found() -> None:
+    assert names_set([{"block": [{"register": "a", "vars": {"b": 1}}, {"loop_control": {"loop_var": "c"}}]}]) == ["b", "a", "c"]
 
 
 def test_wrong_documentation_is_noticed() -> None:

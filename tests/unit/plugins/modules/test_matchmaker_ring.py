@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,20 @@ def test_the_second_run_changes_nothing(run_module: Any, ring_path: Path) -> Non
     assert result["ring"] == RING
     assert [part["before"] == part["after"] for part in result["diff"]] == [True]
     assert ring_path.stat() == before
+    assert names_in(ring_path.parent) == ["ring.json"]
+
+
+def test_without_room_it_says_so_in_one_line_and_the_old_ring_is_whole(run_module: Any, ring_path: Path) -> None:
+    """The kernel's limit on a file's size stands for a full disk: it too fails when the content is written, not before."""
+    ring_path.write_text('{"old": ["a"]}\n', encoding="utf-8")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        result = run_module(main, path=str(ring_path), topics=TOPICS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result["msg"] == f"ring file {ring_path} can't be written: File too large"
+    assert ring_path.read_text(encoding="utf-8") == '{"old": ["a"]}\n'
     assert names_in(ring_path.parent) == ["ring.json"]
 
 
